@@ -1,0 +1,85 @@
+"""Settings with their units; unknown names are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from rag_chat.errors import UsageError
+
+IndexType = Literal["auto", "flat", "hnsw", "ivf", "ivfpq"]
+SearchMode = Literal["hybrid", "dense", "lexical"]
+
+PACKAGED_EMBEDDER = "all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSettings:
+    """How documents become passages and vectors.
+
+    `chunk_tokens` and `overlap` count tokens of the embedder; a passage is at most `chunk_tokens` long.
+    """
+
+    embedder: str = PACKAGED_EMBEDDER
+    chunk_tokens: int = 128
+    overlap: int = 16
+    index_type: IndexType = "auto"
+
+    def __post_init__(self) -> None:
+        if self.chunk_tokens < 8:
+            raise UsageError(
+                f"chunk_tokens must be at least 8, not {self.chunk_tokens}.", "Try 128."
+            )
+        if not 0 <= self.overlap <= self.chunk_tokens // 2:
+            raise UsageError(
+                f"overlap must lie between 0 and half of chunk_tokens, not {self.overlap}.",
+                f"Try {self.chunk_tokens // 8}.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationSettings:
+    """How a turn is put to the model. Both budgets count tokens of the model."""
+
+    input_tokens: int = 384
+    answer_tokens: int = 64
+    beams: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How the generator is fine-tuned.
+
+    `learning_rate` is the peak; cross-attention that starts untrained takes `cross_learning_rate`.
+    `gold_dropout` is the share of grounded turns trained without their evidence, as abstentions.
+    `max_minutes` ends training early, keeping the best checkpoint (0: no limit).
+    """
+
+    epochs: float = 3.0
+    batch_size: int = 32
+    learning_rate: float = 1.5e-4
+    cross_learning_rate: float | None = None
+    warmup_steps: int = 100
+    label_smoothing: float = 0.0
+    gold_dropout: float = 0.1
+    passages: int = 3
+    eval_every: int = 200
+    max_minutes: float = 0.0
+    seed: int = 13
+
+
+Settings = TypeVar("Settings", IndexSettings, GenerationSettings, TrainingSettings)
+
+
+def from_mapping(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Build settings from a mapping, refusing unknown names with the nearest known one."""
+    known = [f.name for f in dataclasses.fields(kind)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known settings: {', '.join(known)}."
+            raise UsageError(f"Unknown setting {name!r}.", hint)
+    return kind(**values)
