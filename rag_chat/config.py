@@ -30,9 +30,7 @@ class IndexSettings:
 
     def __post_init__(self) -> None:
         if self.chunk_tokens < 8:
-            raise UsageError(
-                f"chunk_tokens must be at least 8, not {self.chunk_tokens}.", "Try 128."
-            )
+            raise UsageError(f"chunk_tokens must be at least 8, not {self.chunk_tokens}.", "Try 128.")
         if not 0 <= self.overlap <= self.chunk_tokens // 2:
             raise UsageError(
                 f"overlap must lie between 0 and half of chunk_tokens, not {self.overlap}.",

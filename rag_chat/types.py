@@ -140,11 +140,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One user turn as a generator sees it: the question, what was said before, and the evidence."""
+    """One user turn as a generator sees it: the question, what was said before, and the evidence.
+
+    `query` is the question as it was searched for, when that is not the question itself.
+    """
 
     question: str
     history: tuple[Message, ...] = ()
     passages: tuple[Passage, ...] = ()
+    query: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +186,7 @@ class Embedder(Protocol):
 class Retriever(Protocol):
     """Finds passages for a query."""
 
-    def search(
-        self, query: str, k: int = 5, *, filter: Mapping[str, Scalar] | None = None
-    ) -> list[Hit]:
+    def search(self, query: str, k: int = 5, *, filter: Mapping[str, Scalar] | None = None) -> list[Hit]:
         """Return up to k hits, best first."""
         ...
 

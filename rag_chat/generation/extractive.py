@@ -1,0 +1,49 @@
+"""A reader without a model: it answers with the sentence that is closest to the question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rag_chat.corpus.packing import sentences
+from rag_chat.generation.prompt import UNANSWERABLE
+from rag_chat.types import Embedder, Generation, Passage, Turn
+
+EXTRACTIVE = "extractive"
+
+
+class ExtractiveReader:
+    """Answers with one sentence of the passages, word for word.
+
+    embedder: ranks the sentences by cosine with the stand-alone query. Without passages it says that
+    the question is unanswerable.
+    """
+
+    name = EXTRACTIVE
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+        """Answer each turn, in order."""
+        return [Generation(self._best(turn), prompt=turn.query or turn.question) for turn in turns]
+
+    def stream(self, turn: Turn) -> Iterator[str]:
+        """Yield the answer whole: there is nothing to wait for."""
+        yield self._best(turn)
+
+    def _best(self, turn: Turn) -> str:
+        found = list(dict.fromkeys(s for p in turn.passages for s in _sentences(p)))
+        if not found:
+            return UNANSWERABLE
+        query = self._embedder.embed([turn.query or turn.question], query=True)[0]
+        return found[int((self._embedder.embed(found) @ query).argmax())]
+
+
+def _sentences(passage: Passage) -> Iterator[str]:
+    """The sentences a passage can answer with; of an exchange only the reply."""
+    text = passage.text
+    if passage.kind == "dialogue":
+        text = text.rpartition("Assistant: ")[2]
+    for start, end in sentences(text, 0, len(text)):
+        if sentence := " ".join(text[start:end].split()):
+            yield sentence

@@ -1,0 +1,110 @@
+"""The one function that builds the model's input, for training, evaluation and serving alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rag_chat.types import Message, Passage, Turn
+
+PROMPT_VERSION = 1
+"""Stored in every checkpoint; a checkpoint trained on another version is refused on load."""
+
+UNANSWERABLE = "unanswerable"
+"""What the model is trained to say when the passages do not hold the answer."""
+
+CountTokens = Callable[[str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A model input of at most the budget asked for, and a line for each thing that was left out."""
+
+    text: str
+    dropped: tuple[str, ...]
+
+
+def pack(turn: Turn, *, budget: int, count_tokens: CountTokens) -> Packed:
+    """Write a turn as model input of at most `budget` tokens.
+
+    What matters most is kept longest: the question, the passages best first, then the history, newest
+    first. One exception: the last exchange holds a quarter of the budget against the passages, since a
+    follow-up means nothing without it. A question that alone exceeds the budget is cut at its end.
+    """
+    packer = _Packer(budget, count_tokens)
+    packer.question(turn.question)
+    older = [_line(message) for message in turn.history]
+    recent = older[-2:]
+    held_back = min(sum(map(packer.cost, recent)), budget // 4)
+    packer.passages(turn.passages, reserve=held_back)
+    packer.history(older)
+    return packer.packed()
+
+
+def _line(message: Message) -> str:
+    return f"{message.role}: {_one_line(message.content)}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _passage_line(passage: Passage) -> str:
+    head = passage.context if passage.kind == "topic" else ""
+    body = _one_line(passage.text)
+    return f"passage: {_one_line(head)}: {body}" if head else f"passage: {body}"
+
+
+class _Packer:
+    """Fills a token budget piece by piece and remembers what did not fit."""
+
+    def __init__(self, budget: int, count_tokens: CountTokens) -> None:
+        self._budget = budget
+        self._count = count_tokens
+        self._question = ""
+        self._history: list[str] = []
+        self._passages: list[str] = []
+        self._dropped: list[str] = []
+
+    def cost(self, text: str) -> int:
+        return self._count(text)
+
+    def question(self, question: str) -> None:
+        words = f"question: {_one_line(question)}".split(" ")
+        keep = _longest(len(words), lambda n: self._count(" ".join(words[:n])) <= self._budget)
+        self._question = " ".join(words[:keep])
+        if keep < len(words):
+            self._dropped.append(f"question: its last {len(words) - keep} words")
+
+    def passages(self, passages: Sequence[Passage], *, reserve: int) -> None:
+        for passage in passages:
+            self._passages.append(_passage_line(passage))
+            if self._count(self._text()) > self._budget - reserve:
+                self._passages.pop()
+                self._dropped.append(f"passage: {passage.id}")
+
+    def history(self, lines: Sequence[str]) -> None:
+        for position, line in enumerate(reversed(lines)):
+            self._history.insert(0, line)
+            if self._count(self._text()) > self._budget:
+                self._history.pop(0)
+                self._dropped.append(f"history: its oldest {len(lines) - position} messages")
+                return
+
+    def _text(self) -> str:
+        return "\n".join([self._question, *self._history, *self._passages])
+
+    def packed(self) -> Packed:
+        return Packed(self._text(), tuple(self._dropped))
+
+
+def _longest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest n in [0, most] that fits, by bisection; fits must be monotone."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
