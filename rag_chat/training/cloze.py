@@ -50,7 +50,7 @@ def cloze_dialogues(
             continue
         first = rng.randrange(len(split))
         passage = _window(split, first, rng.choice((1, 2, 3)), most_words)
-        made = _exercise(split[first], passage, title, rng)
+        made = _exercise(split[first], rng)
         distractors = rng.sample(recent, min(len(recent), rng.choice((0, 1, 2))))
         recent = [*recent[-15:], (title, passage)]
         if made:
@@ -78,7 +78,7 @@ def _shuffled(
     return shown
 
 
-def _exercise(sentence: str, passage: str, title: str, rng: random.Random) -> tuple[str, str] | None:
+def _exercise(sentence: str, rng: random.Random) -> tuple[str, str] | None:
     """Return (question, answer), or None where the sentence offers nothing to ask for."""
     if rng.random() < 0.4:
         return _sentence_exercise(sentence, rng)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.errors import TrainingError, require
 from rag_chat.evaluation.metrics import token_f1
-from rag_chat.generation.checkpoint import save_checkpoint
+from rag_chat.generation.checkpoint import check_replaceable, save_checkpoint
 from rag_chat.training.examples import Example, model_input
 
 
@@ -42,7 +43,9 @@ def finetune(
     """Train `model` in place and save the best checkpoint to `output`.
 
     Needs the extra `train`. Raises TrainingError when there is nothing to train on or the loss
-    stops being a number; `output` is written only at the end, so a failed run leaves it as it was.
+    stops being a number, ModelError when `output` holds something that is not a model; `output` is
+    written only at the end, so a failed run leaves it as it was. `resume` goes on from the last whole
+    checkpoint in the folder `<output>.training`, which a run that ends well removes.
     """
     require("accelerate", "train")
     if not train or not dev:
@@ -50,6 +53,7 @@ def finetune(
             f"There are {len(train)} training and {len(dev)} dev examples; both are needed.",
             "Give more dialogues, or a larger share to the dev split.",
         )
+    check_replaceable(output)
     import torch
 
     from rag_chat.training.trainer import ReaderTrainer, arguments
@@ -57,18 +61,23 @@ def finetune(
     if not torch.cuda.is_available():
         # Measured on two CPU cores: 25 against 14 examples/s, the fused kernel's backward being slow.
         model.set_attn_implementation("eager")
+    _set_dropout(model, settings.dropout)
+    output = output.absolute()
     scratch = output.with_name(f"{output.name}.training")
+    last = _last_checkpoint(scratch) if resume else None
+    if last is None:
+        shutil.rmtree(scratch, ignore_errors=True)  # or a later run would go on from a stranger's
     trainer = ReaderTrainer(
         model=model,
         args=arguments(scratch, settings, generation),
         processing_class=tokenizer,
-        train_dataset=_tokenise(train, tokenizer, generation),
-        eval_dataset=_tokenise(dev, tokenizer, generation),
+        train_dataset=_tokenise(train, tokenizer, generation, start=model.config.decoder_start_token_id),
+        eval_dataset=_tokenise(dev, tokenizer, generation, start=model.config.decoder_start_token_id),
         compute_metrics=lambda outputs: _dev_scores(outputs, tokenizer, dev),
         settings=settings,
     )
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=resume and any(scratch.glob("checkpoint-*")))
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     curve = tuple(
         (int(row["step"]), float(row["eval_f1"])) for row in trainer.state.log_history if "eval_f1" in row
     )
@@ -88,14 +97,30 @@ def finetune(
         + "\n",
         encoding="utf-8",
     )
+    shutil.rmtree(scratch, ignore_errors=True)
     return report
 
 
+def _set_dropout(model: Any, share: float) -> None:
+    """Set the dropout of a model that is already built: its config alone is no longer read."""
+    for module in model.modules():
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = share
+
+
+def _last_checkpoint(scratch: Path) -> Path | None:
+    """The last checkpoint that was written to its end: the trainer's state comes last."""
+    whole = [path.parent for path in scratch.glob("checkpoint-*/trainer_state.json")]
+    return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+
+
 def _tokenise(
-    examples: Sequence[Example], tokenizer: Any, generation: GenerationSettings
+    examples: Sequence[Example], tokenizer: Any, generation: GenerationSettings, *, start: int
 ) -> list[dict[str, list[int]]]:
+    """Token ids of inputs and replies; a leading token that starts every decoding is nothing to say."""
+
     def count(text: str) -> int:
-        return len(tokenizer(text).input_ids)
+        return len(tokenizer(text, verbose=False).input_ids)
 
     inputs = [model_input(e, budget=generation.input_tokens, count_tokens=count) for e in examples]
     targets = tokenizer(
@@ -103,10 +128,9 @@ def _tokenise(
         truncation=True,
         max_length=generation.answer_tokens + 2,
     ).input_ids
-    start = tokenizer.cls_token_id  # a leading [CLS] is the decoder's start, not something to say
     encoded = tokenizer(inputs, truncation=True, max_length=generation.input_tokens).input_ids
     return [
-        {"input_ids": ids, "labels": said[1:] if said[0] == start else said}
+        {"input_ids": ids, "labels": said[1:] if said[:1] == [start] else said}
         for ids, said in zip(encoded, targets, strict=True)
     ]
 

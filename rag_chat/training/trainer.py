@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.data.data_collator import DataCollatorForSeq2Seq
 
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.errors import TrainingError
+
+logger = logging.getLogger(__name__)
 
 
 def arguments(
@@ -43,6 +46,8 @@ def arguments(
         predict_with_generate=True,
         generation_max_length=generation.answer_tokens,
         logging_steps=20,
+        logging_nan_inf_filter=False,  # it would hide from StopAtNaN what it looks for
+        disable_tqdm=True,
         seed=settings.seed,
         data_seed=settings.seed,
         report_to=[],
@@ -56,8 +61,9 @@ class ReaderTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers ships
     def __init__(self, *, settings: TrainingSettings, **options: Any) -> None:
         tokenizer, model = options["processing_class"], options["model"]
         options["data_collator"] = DataCollatorForSeq2Seq(tokenizer, model=model)
-        options["callbacks"] = [Clock(settings.max_minutes), StopAtNaN()]
+        options["callbacks"] = [Clock(settings.max_minutes), StopAtNaN(), Progress()]
         super().__init__(**options)
+        self.remove_callback(PrinterCallback)
         self._cross_learning_rate = settings.cross_learning_rate
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -93,9 +99,18 @@ class StopAtNaN(TrainerCallback):  # type: ignore[misc]
     """Raises TrainingError as soon as a logged loss is not finite."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        loss = (logs or {}).get("loss", 0.0)
-        if not math.isfinite(float(loss)):
-            raise TrainingError(
-                f"The loss became {loss} at step {state.global_step}.",
-                "Lower --learning-rate, or look for broken dialogues near that step.",
-            )
+        for name in ("loss", "train_loss", "eval_loss"):
+            loss = (logs or {}).get(name, 0.0)
+            if not math.isfinite(float(loss)):
+                raise TrainingError(
+                    f"The loss became {loss} at step {state.global_step}.",
+                    "Lower --learning-rate, or look for broken dialogues near that step.",
+                )
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Tells the log how far training is."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        said = ", ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
+        logger.info("step %d of %d: %s", state.global_step, state.max_steps, said)

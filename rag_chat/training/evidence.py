@@ -1,0 +1,75 @@
+"""Give each training turn the evidence it would have in service, imperfections included."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rag_chat.conversation.query import stand_alone
+from rag_chat.generation.prompt import UNANSWERABLE
+from rag_chat.retrieval.index import Index
+from rag_chat.training.examples import Example, turn_examples
+from rag_chat.types import Dialogue, Passage
+
+BATCH_SIZE = 256
+
+
+def gather(
+    dialogues: Sequence[Dialogue], index: Index, *, k: int, gold_dropout: float, rng: random.Random
+) -> list[Example]:
+    """Return the examples of dialogues with passages from the index, k each.
+
+    A conversation is never retrieved for itself. Where the reply names its `sources` and none of them
+    was found, the best passage of one is put in a random place; in a `gold_dropout` share of such turns
+    all passages that rest on the sources are taken away instead, and the turn becomes an abstention.
+    """
+    examples = [example for dialogue in dialogues for example in turn_examples(dialogue)]
+    cited = {d.id: frozenset(s for m in d.messages for s in m.sources) for d in dialogues}
+    without = [example for example in examples if not example.turn.passages]
+    found = (
+        example
+        for start in range(0, len(without), BATCH_SIZE)
+        for example in _searched(without[start : start + BATCH_SIZE], index, k)
+    )
+    return [
+        example if example.turn.passages else _with_gold(next(found), index, cited, gold_dropout, rng)
+        for example in examples
+    ]
+
+
+def _searched(examples: Sequence[Example], index: Index, k: int) -> list[Example]:
+    queries = [stand_alone(e.turn.question, e.turn.history) for e in examples]
+    hits = index.search_many(queries, k, exclude_sources=[(e.dialogue,) for e in examples])
+    return [
+        replace(e, turn=replace(e.turn, passages=tuple(hit.passage for hit in found), query=query))
+        for e, query, found in zip(examples, queries, hits, strict=True)
+    ]
+
+
+def _with_gold(
+    example: Example,
+    index: Index,
+    cited: dict[str, frozenset[str]],
+    gold_dropout: float,
+    rng: random.Random,
+) -> Example:
+    gold = {name for source in example.sources if (name := index.resolve_source(source))}
+    if not gold:
+        return example
+    turn = example.turn
+    if rng.random() < gold_dropout:
+        rests = frozenset(example.sources)
+        kept = [p for p in turn.passages if p.source not in gold and not rests & cited.get(p.source, rests)]
+        return replace(example, turn=replace(turn, passages=tuple(kept)), target=UNANSWERABLE)
+    passages = list(turn.passages)
+    if not any(p.source in gold for p in passages):
+        passages[-1:] = []
+        passages.insert(rng.randint(0, len(passages)), _best_of(rng.choice(sorted(gold)), example, index))
+    return replace(example, turn=replace(turn, passages=tuple(passages)))
+
+
+def _best_of(source: str, example: Example, index: Index) -> Passage:
+    """The passage of a document that says most of the reply."""
+    query = f"{example.turn.question} {example.target}"
+    return index.search(query, 1, filter={"source": source})[0].passage
