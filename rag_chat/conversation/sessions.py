@@ -1,0 +1,317 @@
+"""Conversations kept in one SQLite file: what was said, and the trace of how each turn was answered."""
+
+from __future__ import annotations
+
+import builtins
+import datetime
+import json
+import operator
+import os
+import re
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rag_chat.errors import SessionError, UsageError
+from rag_chat.types import Answer, Dialogue, Hit, Message
+
+FORMAT_VERSION = 1
+APPLICATION_ID = 0x52414753  # "RAGS": tells conversations from any other SQLite file
+BUSY_SECONDS = 10.0  # how long to wait for another process that is writing
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+# One row is one turn, question and reply together: there is no state with half of it. What was retrieved
+# is in `trace` alone, which never becomes a message.
+_SCHEMA = """
+CREATE TABLE turns (
+    id INTEGER PRIMARY KEY,
+    session TEXT NOT NULL,
+    position INTEGER NOT NULL,  -- 1, 2, 3 ... within the session
+    created TEXT NOT NULL,      -- ISO 8601, UTC
+    question TEXT NOT NULL,
+    reply TEXT NOT NULL,
+    abstained INTEGER NOT NULL,
+    sources TEXT NOT NULL,      -- JSON array
+    trace TEXT NOT NULL,        -- JSON object
+    UNIQUE (session, position)
+)
+"""
+
+_REFUSED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """One stored conversation; the times are ISO 8601 in UTC, of its first and its last turn."""
+
+    id: str
+    turns: int
+    created: str
+    updated: str
+    first_question: str
+
+
+def default_path() -> Path:
+    """Return where conversations are kept, as the environment says now.
+
+    The file sessions.sqlite in $RAG_CHAT_HOME, else $XDG_DATA_HOME/rag_chat, else ~/.local/share/rag_chat.
+    """
+    home = os.environ.get("RAG_CHAT_HOME")
+    if home:
+        return Path(home).expanduser() / "sessions.sqlite"
+    data = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not data.is_absolute():  # to be ignored: XDG Base Directory Specification
+        data = Path.home() / ".local" / "share"
+    return data / "rag_chat" / "sessions.sqlite"
+
+
+def new_session_id() -> str:
+    """Return a name for a new conversation: 128 random bits, in hexadecimal."""
+    return secrets.token_hex(16)
+
+
+class SessionStore:
+    """The conversations in one SQLite file.
+
+    Every call opens the file and closes it again (about a millisecond), so a store may be shared by threads
+    and by forked processes. All methods raise SessionError when the file cannot be read or written, and
+    UsageError for a session name that cannot be one.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Use the file `path`, by default `default_path()`; it is created with the first turn."""
+        self.path = default_path() if path is None else Path(path)
+
+    def __enter__(self) -> SessionStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is open between calls; for those who close what they opened."""
+
+    def append_turn(self, session: str, question: str, answer: Answer) -> int:
+        """Store a question, its answer and the trace, all or nothing; return the turn's number, from 1.
+
+        On return the turn is on the disk. Turns of several processes get numbers without gaps.
+        """
+        row = (
+            _now(),
+            _text(question),
+            _text(answer.text),
+            answer.abstained,
+            json.dumps(list(dict.fromkeys(citation.source for citation in answer.citations))),
+            json.dumps(_trace(answer), default=operator.methodcaller("item")),  # NumPy's scalars
+        )
+        with self._connection(session, create=True) as connection:
+            connection.execute("BEGIN IMMEDIATE")  # before the number is read: holds off other writers
+            (last,) = connection.execute(
+                "SELECT coalesce(max(position), 0) FROM turns WHERE session = ?", (session,)
+            ).fetchone()
+            connection.execute(
+                "INSERT INTO turns (session, position, created, question, reply, abstained, sources, trace)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (session, last + 1, *row),
+            )
+            connection.execute("COMMIT")
+        return int(last) + 1
+
+    def history(self, session: str) -> tuple[Message, ...]:
+        """Return what was said, oldest first; nothing for a new session."""
+        with self._connection(session, create=False) as connection:
+            rows = connection.execute(
+                "SELECT question, reply, abstained, sources FROM turns WHERE session = ? ORDER BY position",
+                (session,),
+            ).fetchall()
+            return tuple(message for row in rows for message in _exchange(*row))
+
+    def last_answer(self, session: str) -> Mapping[str, Any] | None:
+        """Return the trace of the last turn, or None for a new session."""
+        traces = self._traces(session, "ORDER BY position DESC LIMIT 1")
+        return traces[0] if traces else None
+
+    def traces(self, session: str) -> tuple[Mapping[str, Any], ...]:
+        """Return how each turn was answered, oldest first.
+
+        Keys: `turn`, `question`, `answer`, `abstained`, `reason`, `query`, `hits`, `citations`, `prompt`,
+        `dropped`, `timings_ms`, `model`.
+        """
+        return self._traces(session, "ORDER BY position")
+
+    def drop_last_turn(self, session: str) -> None:
+        """Forget the last question and its answer; does nothing for a new session."""
+        with self._connection(session, create=False) as connection:
+            connection.execute(
+                "DELETE FROM turns WHERE id = (SELECT max(id) FROM turns WHERE session = ?)", (session,)
+            )
+
+    def list(self) -> builtins.list[SessionInfo]:
+        """Return all conversations, the one continued last first."""
+        with self._connection(create=False) as connection:
+            rows = connection.execute(
+                "SELECT session, count(*), min(created), max(created),"
+                " (SELECT question FROM turns AS t WHERE t.session = turns.session AND t.position = 1)"
+                " FROM turns GROUP BY session ORDER BY max(id) DESC"
+            ).fetchall()
+        return [SessionInfo(*row) for row in rows]
+
+    def last_session(self) -> str | None:
+        """Return the conversation that was continued last, or None when there is none."""
+        with self._connection(create=False) as connection:
+            row = connection.execute("SELECT session FROM turns ORDER BY id DESC LIMIT 1").fetchone()
+        return row[0] if row else None
+
+    def export(self, session: str) -> Dialogue:
+        """Return a conversation as a dialogue; raises SessionError when there is none of that name."""
+        messages = self.history(session)
+        if not messages:
+            raise _unknown(session)
+        return Dialogue(id=session, messages=messages)
+
+    def remove(self, session: str) -> None:
+        """Delete a conversation for good: no byte of it stays in the files.
+
+        Raises SessionError when there is none of that name, and when another process keeps the files busy
+        for 10 seconds; removing again then finishes the work.
+        """
+        with self._connection(session, create=False) as connection:
+            count = connection.execute("DELETE FROM turns WHERE session = ?", (session,)).rowcount
+            # secure_delete zeroes freed bytes, but moving rows between pages leaves copies behind: only
+            # VACUUM writes every page anew. The log keeps old pages until it is cut to nothing.
+            connection.execute("VACUUM")
+            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy:
+                raise _busy(self.path)
+        if not count:
+            raise _unknown(session)
+
+    def _traces(self, session: str, order: str) -> tuple[Mapping[str, Any], ...]:
+        with self._connection(session, create=False) as connection:
+            rows = connection.execute(
+                f"SELECT position, question, reply, abstained, trace FROM turns WHERE session = ? {order}",
+                (session,),
+            ).fetchall()
+            return tuple(
+                {"turn": n, "question": question, "answer": reply, "abstained": bool(abstained)}
+                | json.loads(trace)
+                for n, question, reply, abstained, trace in rows
+            )
+
+    @contextmanager
+    def _connection(self, session: str | None = None, *, create: bool) -> Iterator[sqlite3.Connection]:
+        """One connection; to an empty store in memory where there is no file and none is to be made."""
+        if session is not None:
+            _check_name(session)
+        with _errors(self.path):
+            if create:  # for the owner's eyes only; SQLite gives its log the same permissions
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self.path.touch(mode=0o600)
+            target = self.path if create or self.path.exists() else ":memory:"
+            with closing(sqlite3.connect(target, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+                _prepare(connection, self.path)
+                yield connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Set the guarantees, and make the schema in a new file; another program's file stays as it is."""
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA secure_delete = ON")
+    empty = "SELECT count(*) = 0 FROM sqlite_schema"
+    if connection.execute(empty).fetchone()[0]:
+        connection.execute("PRAGMA journal_mode = WAL")  # stays with the file
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute(empty).fetchone()[0]:  # still: no other process was faster
+            connection.execute(_SCHEMA)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        connection.execute("COMMIT")
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise _damaged(path, "it is not a file of conversations")
+    if connection.execute("PRAGMA user_version").fetchone()[0] > FORMAT_VERSION:
+        raise SessionError(f"{path} was written by a newer rag-chat.", "Run: pip install --upgrade rag-chat")
+
+
+def _exchange(question: str, reply: str, abstained: int, sources: str) -> tuple[Message, Message]:
+    said = Message("assistant", reply, sources=tuple(json.loads(sources)), abstained=bool(abstained))
+    return Message("user", question), said
+
+
+def _trace(answer: Answer) -> dict[str, Any]:
+    kept = ("reason", "query", "prompt", "dropped", "model")
+    return {
+        **{name: getattr(answer, name) for name in kept},
+        "hits": [_hit(hit) for hit in answer.hits],
+        "citations": [asdict(citation) for citation in answer.citations],
+        "timings_ms": dict(answer.timings_ms),
+    }
+
+
+def _hit(hit: Hit) -> dict[str, Any]:
+    scores = {"score": hit.score, "dense": hit.dense, "lexical": hit.lexical}
+    return {"passage_id": hit.passage.id, "source": hit.passage.source, "title": hit.passage.title, **scores}
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _check_name(session: str) -> None:
+    if not _NAME.fullmatch(session):
+        raise UsageError(
+            f"{session!r} cannot name a session.",
+            "Use 1 to 128 letters, digits, dots, underscores and hyphens, as in: trip-2026",
+        )
+
+
+def _text(text: str) -> str:
+    """The text with a `?` for each lone surrogate (bytes that were no UTF-8), which SQLite refuses."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    """Turn what the system and SQLite complain about into SessionErrors that name the file."""
+    try:
+        yield
+    except SessionError:
+        raise
+    except OSError as error:
+        raise _refused(path, error.strerror or str(error)) from error
+    except json.JSONDecodeError as error:
+        raise _damaged(path, str(error)) from error
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in _BUSY:
+            raise _busy(path) from error
+        if code in _REFUSED:
+            raise _refused(path, str(error)) from error
+        raise _damaged(path, str(error)) from error
+
+
+def _refused(path: Path, reason: str) -> SessionError:
+    return SessionError(
+        f"Conversations cannot be kept in {path}: {reason}.",
+        "Make room or allow reading and writing there, or name another folder in RAG_CHAT_HOME.",
+    )
+
+
+def _busy(path: Path) -> SessionError:
+    return SessionError(f"{path} is busy in another process.", "Try again in a moment.")
+
+
+def _damaged(path: Path, reason: str) -> SessionError:
+    return SessionError(
+        f"{path} is damaged: {reason}.",
+        f"Move it away, with {path.name}-wal if there is one; a new file is made with the next turn.",
+    )
+
+
+def _unknown(session: str) -> SessionError:
+    return SessionError(f"There is no conversation {session!r}.", "See them all: rag-chat sessions list")
