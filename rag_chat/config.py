@@ -61,9 +61,10 @@ class TrainingSettings:
     learning_rate: float = 1.5e-4
     cross_learning_rate: float | None = None
     warmup_steps: int = 100
+    dropout: float = 0.1
     label_smoothing: float = 0.0
     gold_dropout: float = 0.1
-    passages: int = 3
+    passages: int = 5
     eval_every: int = 200
     max_minutes: float = 0.0
     seed: int = 13

@@ -34,17 +34,36 @@ class ChatModelGenerator:
 
     def generate(self, turns: Sequence[Turn]) -> list[Generation]:
         """Answer each turn, in order."""
-        answers = self._model.batch([list(_messages(turn)) for turn in turns])
+        try:
+            answers = self._model.batch([list(_messages(turn)) for turn in turns])
+        except Exception as error:  # each provider raises its own kinds
+            raise self._failed(error) from error
         return [
             Generation(str(answer.text).strip(), prompt=_instructions(turn))
             for answer, turn in zip(answers, turns, strict=True)
         ]
 
     def stream(self, turn: Turn) -> Iterator[str]:
-        """Yield the answer as the provider sends it."""
-        for piece in self._model.stream(list(_messages(turn))):
-            if text := str(piece.text):
-                yield text
+        """Yield the answer as the provider sends it, without white space around it."""
+        started, space = False, ""
+        for piece in self._pieces(turn):
+            text = space + piece if started else piece.lstrip()
+            space = text[len(text.rstrip()) :]
+            if said := text.rstrip():
+                started = True
+                yield said
+
+    def _pieces(self, turn: Turn) -> Iterator[str]:
+        try:
+            yield from (str(piece.text) for piece in self._model.stream(list(_messages(turn))))
+        except Exception as error:  # as above
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> ModelError:
+        return ModelError(
+            f"The chat model {self.name!r} did not answer: {error}",
+            "Ask again, check the provider's key and the network, or use -m reader.",
+        )
 
 
 def _init(model: str) -> BaseChatModel:

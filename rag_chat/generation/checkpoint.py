@@ -14,12 +14,21 @@ from rag_chat.errors import ModelError
 from rag_chat.generation.prompt import PROMPT_VERSION
 
 _CARD = "rag_chat.json"
+_AGAIN = "Copy the model again, or train it again with: rag-chat train DIALOGUES -i INDEX -o MODEL"
 
 
 def save_checkpoint(model: Any, tokenizer: Any, folder: Path, generation: GenerationSettings) -> None:
-    """Write a checkpoint whole or not at all: safetensors, tokenizer, settings and checksums."""
-    fresh = folder.with_name(f"{folder.name}.new")
+    """Write a checkpoint whole or not at all: safetensors, tokenizer, settings and checksums.
+
+    Takes the place of a model in `folder`; raises ModelError when something else is there.
+    """
+    check_replaceable(folder)
+    folder = folder.absolute()
+    fresh, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)  # an earlier run was killed between the two renamings below
     shutil.rmtree(fresh, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     model.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
     card = {
@@ -29,33 +38,49 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path, generation: Genera
     }
     (fresh / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(old)
     fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raise ModelError when `folder` holds something that is not a model: it shall not be lost."""
+    if folder.exists() and not (folder.is_dir() and _is_model_or_empty(folder)):
+        raise ModelError(
+            f"{folder} exists and is not a model, so no model is written there.",
+            "Give another folder with -o.",
+        )
+
+
+def _is_model_or_empty(folder: Path) -> bool:
+    return (folder / _CARD).is_file() or (folder / "config.json").is_file() or not any(folder.iterdir())
 
 
 def read_card(folder: Path) -> GenerationSettings | None:
     """Return the settings a checkpoint was trained with, or None for a model made elsewhere.
 
-    Raises ModelError when it was trained on another prompt version or a weight file is damaged.
+    Raises ModelError when it was trained on another prompt version or a file is damaged, UsageError
+    when it has settings that are not known here.
     """
     path = folder / _CARD
     if not path.is_file():
         return None
-    card = json.loads(path.read_text(encoding="utf-8"))
-    if card["prompt_version"] != PROMPT_VERSION:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        version, sums, values = card["prompt_version"], dict(card["sha256"]), dict(card["generation"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged: {error!r}.", _AGAIN) from error
+    if version != PROMPT_VERSION:
         raise ModelError(
-            f"{folder} was trained on prompt version {card['prompt_version']}, "
+            f"{folder} was trained on prompt version {version}, "
             f"and this rag_chat writes version {PROMPT_VERSION}.",
             "Train it again with: rag-chat train DIALOGUES -i INDEX -o MODEL",
         )
-    for name, wanted in card["sha256"].items():
+    for name, wanted in sums.items():
         weights = folder / name
         if not weights.is_file() or _sha256(weights) != wanted:
-            raise ModelError(
-                f"{weights} is missing or damaged: its checksum does not match.",
-                "Copy the model again, or train it again with: rag-chat train",
-            )
-    return from_mapping(GenerationSettings, card["generation"])
+            raise ModelError(f"{weights} is missing or damaged: its checksum does not match.", _AGAIN)
+    return from_mapping(GenerationSettings, values)
 
 
 def _sha256(path: Path) -> str:

@@ -12,7 +12,9 @@ from rag_chat.types import Citation, Passage
 SUPPORT = 0.6
 """Share of an answer sentence's content words that one passage sentence must hold to be cited."""
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
+_REPLY = re.compile(r"^Assistant: (.*?)(?=\n(?:User|System|Assistant): |\Z)", re.DOTALL | re.MULTILINE)
 _STOP = frozenset(
     "a about after all also an and any are as at be because been but by can could did do does for from "
     "had has have he her his how i if in into is it its may more most not of on one or other our over "
@@ -21,19 +23,37 @@ _STOP = frozenset(
 )
 
 
-def cite(answer: str, passages: Sequence[Passage]) -> tuple[Citation, ...]:
+def cite(answer: str, passages: Sequence[Passage], *, question: str = "") -> tuple[Citation, ...]:
     """Return at most one citation for each sentence of the answer, best support first on a tie.
 
     A sentence is supported by the passage sentence (or two neighbours) that holds most of its content
-    words, by stem; every number it names must be there too. A sentence without support gets none.
+    words, by stem; every number it names must be there too. A sentence without support gets none. An
+    answer of one word or none ("Yes.") is looked up together with the question's words.
     """
     units = [unit for passage in passages for unit in _units(passage)]
     found: list[Citation] = []
     for start, end in sentences(answer, 0, len(answer)):
-        best = _best(answer[start:end], units)
-        if best is not None and best not in found:
+        best = _best(answer[start:end], question, units)
+        if best is not None and not any(_same_span(best, other) for other in found):
             found.append(best)
     return tuple(found)
+
+
+def quotable(passage: Passage) -> list[list[tuple[int, int]]]:
+    """Spans of passage.text that hold one sentence each, neighbours together.
+
+    Of a dialogue only what the assistant replied: a user's question supports nothing.
+    """
+    text = passage.text
+    blocks = [(0, len(text))]
+    if passage.kind == "dialogue":
+        blocks = [match.span(1) for match in _REPLY.finditer(text)] or blocks
+    return [_split(text, start, end) for start, end in blocks]
+
+
+def _split(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    trimmed = [_trim(text, *span) for span in sentences(text, start, end)]
+    return [(first, last) for first, last in trimmed if first < last]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +68,25 @@ class _Unit:
 def _units(passage: Passage) -> Iterator[_Unit]:
     """Single sentences of a passage, then pairs of neighbours, with the headings' words in reach."""
     head = _stems(f"{passage.title} {passage.context}") if passage.kind == "topic" else frozenset()
-    spans = [_trim(passage.text, *span) for span in sentences(passage.text, 0, len(passage.text))]
-    spans = [(start, end) for start, end in spans if start < end]
-    for width in (1, 2):
-        for first in range(len(spans) - width + 1):
-            start, end = spans[first][0], spans[first + width - 1][1]
-            stems = _stems(passage.text[start:end]) | head
-            yield _Unit(passage, start, end, stems, width == 1)
+    for spans in quotable(passage):
+        for width in (1, 2):
+            for first in range(len(spans) - width + 1):
+                start, end = spans[first][0], spans[first + width - 1][1]
+                stems = _stems(passage.text[start:end]) | head
+                yield _Unit(passage, start, end, stems, width == 1)
 
 
-def _best(sentence: str, units: Sequence[_Unit]) -> Citation | None:
+def _best(sentence: str, question: str, units: Sequence[_Unit]) -> Citation | None:
     wanted = _stems(sentence)
+    needed = {stem for stem in wanted if stem[0].isdigit()}
+    if len(wanted) < 2:
+        needed, wanted = set(wanted), wanted | _stems(question)
     if len(wanted) < 2:
         return None
-    numbers = {stem for stem in wanted if stem[0].isdigit()}
     scored = [
         (len(wanted & unit.stems) / len(wanted), unit.single, -place)
         for place, unit in enumerate(units)
-        if numbers <= unit.stems
+        if needed <= unit.stems
     ]
     support, _, place = max(scored, default=(0.0, False, 0))
     return _citation(units[-place], support) if support >= SUPPORT else None
@@ -84,6 +105,10 @@ def _citation(unit: _Unit, support: float) -> Citation:
     )
 
 
+def _same_span(one: Citation, other: Citation) -> bool:
+    return (one.passage_id, one.start, one.end) == (other.passage_id, other.start, other.end)
+
+
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     inner = text[start:end]
     return start + len(inner) - len(inner.lstrip()), end - len(inner) + len(inner.rstrip())
@@ -95,7 +120,9 @@ def _stems(text: str) -> frozenset[str]:
 
 
 def _stem(word: str) -> str:
-    if word[0].isdigit() or len(word) < 5:
+    if word[0].isdigit():
+        return word.replace(",", "") if _THOUSANDS.fullmatch(word) else word
+    if len(word) < 5:
         return word
     for ending in ("ingly", "edly", "ing", "ies", "ied", "ed", "es", "ly", "s", "e", "y"):
         if word.endswith(ending) and len(word) - len(ending) >= 4:

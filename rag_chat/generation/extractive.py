@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rag_chat.corpus.packing import sentences
+from rag_chat.generation.citations import quotable
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.types import Embedder, Generation, Passage, Turn
 
@@ -41,9 +41,6 @@ class ExtractiveReader:
 
 def _sentences(passage: Passage) -> Iterator[str]:
     """The sentences a passage can answer with; of an exchange only the reply."""
-    text = passage.text
-    if passage.kind == "dialogue":
-        text = text.rpartition("Assistant: ")[2]
-    for start, end in sentences(text, 0, len(text)):
-        if sentence := " ".join(text[start:end].split()):
-            yield sentence
+    for spans in quotable(passage):
+        for start, end in spans:
+            yield " ".join(passage.text[start:end].split())

@@ -29,7 +29,8 @@ def pack(turn: Turn, *, budget: int, count_tokens: CountTokens) -> Packed:
 
     What matters most is kept longest: the question, the passages best first, then the history, newest
     first. One exception: the last exchange holds a quarter of the budget against the passages, since a
-    follow-up means nothing without it. A question that alone exceeds the budget is cut at its end.
+    follow-up means nothing without it. A question that alone exceeds the budget is cut at its end. The
+    budget must hold what `count_tokens` counts for an empty text (a model's special tokens).
     """
     packer = _Packer(budget, count_tokens)
     packer.question(turn.question)
@@ -70,11 +71,10 @@ class _Packer:
         return self._count(text)
 
     def question(self, question: str) -> None:
-        words = f"question: {_one_line(question)}".split(" ")
-        keep = _longest(len(words), lambda n: self._count(" ".join(words[:n])) <= self._budget)
-        self._question = " ".join(words[:keep])
-        if keep < len(words):
-            self._dropped.append(f"question: its last {len(words) - keep} words")
+        text = f"question: {_one_line(question)}"
+        self._question, lost = self._cut(text)
+        if lost:
+            self._dropped.append(f"question: its last {lost}")
 
     def passages(self, passages: Sequence[Passage], *, reserve: int) -> None:
         for passage in passages:
@@ -90,6 +90,20 @@ class _Packer:
                 self._history.pop(0)
                 self._dropped.append(f"history: its oldest {len(lines) - position} messages")
                 return
+
+    def _fits(self, text: str) -> bool:
+        return self._count(text) <= self._budget
+
+    def _cut(self, text: str) -> tuple[str, str]:
+        """The longest beginning that fits, in whole words where one does, and what was lost."""
+        words = text.split(" ")
+        keep = _longest(len(words), lambda n: self._fits(" ".join(words[:n])))
+        if keep > 1 or keep == len(words):  # the first word is the label
+            lost = f"{len(words) - keep} words" if keep < len(words) else ""
+            return " ".join(words[:keep]), lost
+        # A language without spaces, or a long link.
+        keep = _longest(len(text), lambda n: self._fits(text[:n]))
+        return text[:keep], f"{len(text) - keep} characters"
 
     def _text(self) -> str:
         return "\n".join([self._question, *self._history, *self._passages])

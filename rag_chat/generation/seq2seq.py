@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any
 from rag_chat.config import GenerationSettings
 from rag_chat.errors import ModelError
 from rag_chat.generation.checkpoint import read_card
-from rag_chat.generation.prompt import Packed, pack
+from rag_chat.generation.prompt import UNANSWERABLE, Packed, pack
 from rag_chat.generation.surface import LOOKAHEAD, Surface
 from rag_chat.types import Generation, Turn
 
@@ -44,13 +45,13 @@ class Seq2SeqGenerator:
         import torch
 
         self.name = str(model)
-        folder = packaged_reader() if self.name == PACKAGED_READER else Path(model)
-        trained_with = read_card(folder)
+        trained_with = read_card(_place(self.name))
         self.settings = settings or trained_with or GenerationSettings()
         self.device = device or _best_device()
         dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
-        self._model, self._tokenizer = _load(folder if folder.exists() else self.name, dtype)
+        self._model, self._tokenizer = load_seq2seq(self.name, dtype)
         self._model.to(self.device).eval()
+        self._lock = threading.Lock()  # fast tokenizers keep padding as state ("Already borrowed")
 
     def generate(self, turns: Sequence[Turn]) -> list[Generation]:
         """Answer each turn, in order; batches hold turns of like length."""
@@ -60,18 +61,18 @@ class Seq2SeqGenerator:
         for start in range(0, len(turns), BATCH_SIZE):
             batch = by_length[start : start + BATCH_SIZE]
             for i, said in zip(batch, self._answer([packed[i] for i in batch]), strict=True):
-                answers[i] = self._surface(turns[i]).restore(said) if self._uncased else said
+                answers[i] = "".join(_pieces(self._surface(turns[i]), said)) if self._uncased else said
         return [Generation(text, p.text, p.dropped) for text, p in zip(answers, packed, strict=True)]
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer as it is generated; closing the iterator stops the generation."""
-        said = _running_text(self._stream_words(turn))
+        said = self._running_text(turn)
         if not self._uncased:
-            yield from _increments(said)
+            yield from increments(said)
             return
         surface, sent, pieces = self._surface(turn), 0, list[str]()
         for text in said:
-            pieces = surface.pieces(text)
+            pieces = _pieces(surface, text)
             settled = max(sent, len(pieces) - LOOKAHEAD - 1)
             yield from pieces[sent:settled]
             sent = settled
@@ -79,18 +80,34 @@ class Seq2SeqGenerator:
 
     def pack(self, turn: Turn) -> Packed:
         """The model input for a turn, within this model's budget."""
-        return pack(turn, budget=self.settings.input_tokens, count_tokens=self._count)
+        budget = self._at_most(self.settings.input_tokens)
+        return pack(turn, budget=budget, count_tokens=self._count)
+
+    def _at_most(self, tokens: int) -> int:
+        """So many tokens, or as many as the model has places for; T5's relative places have no end."""
+        places = getattr(self._model.config, "max_position_embeddings", None)
+        return min(tokens, places) if places else tokens
 
     def _count(self, text: str) -> int:
-        return len(self._tokenizer(text).input_ids)
+        return len(self._encode(text).input_ids)
+
+    def _encode(self, text: str | list[str], **options: Any) -> Any:
+        with self._lock:
+            return self._tokenizer(text, verbose=False, **options)
 
     def _answer(self, packed: Sequence[Packed]) -> list[str]:
         import torch
 
-        inputs = self._tokenizer([p.text for p in packed], padding=True, return_tensors="pt")
-        with torch.inference_mode():
-            ids = self._model.generate(**self._inputs(inputs), **self._limits)
+        inputs = self._encode([p.text for p in packed], padding=True, return_tensors="pt")
+        try:
+            with torch.inference_mode():
+                ids = self._model.generate(**self._inputs(inputs), **self._limits)
+        except RuntimeError as error:  # out of memory, above all
+            raise self._failed(error) from error
         return [text.strip() for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def _failed(self, error: BaseException) -> ModelError:
+        return ModelError(f"{self.name} failed while answering: {error}", "Try another model with -m.")
 
     def _inputs(self, inputs: Any) -> dict[str, Any]:
         return {name: inputs[name].to(self.device) for name in ("input_ids", "attention_mask")}
@@ -98,40 +115,39 @@ class Seq2SeqGenerator:
     @property
     def _limits(self) -> dict[str, Any]:
         return {
-            "max_new_tokens": self.settings.answer_tokens,
+            "max_new_tokens": self._at_most(self.settings.answer_tokens),
             "num_beams": self.settings.beams,
             "do_sample": False,
             "no_repeat_ngram_size": 4,  # a small reader may loop on a long answer
         }
 
-    def _stream_words(self, turn: Turn) -> Iterator[str]:
-        from transformers import StoppingCriteriaList, TextIteratorStreamer
+    def _running_text(self, turn: Turn) -> Iterator[str]:
+        """Yield all that has been said, again after each token."""
+        from transformers import StoppingCriteriaList
 
-        inputs = self._tokenizer([self.pack(turn).text], return_tensors="pt")
-        streamer = TextIteratorStreamer(self._tokenizer, skip_special_tokens=True)
-        left = threading.Event()
-        options = {**self._inputs(inputs), **self._limits, "num_beams": 1, "streamer": streamer}
+        inputs = self._encode([self.pack(turn).text], return_tensors="pt")
+        tokens, left, failure = _Tokens(), threading.Event(), list[BaseException]()
+        options = {**self._inputs(inputs), **self._limits, "num_beams": 1, "streamer": tokens}
         options["stopping_criteria"] = StoppingCriteriaList([lambda *_, **__: left.is_set()])
-        failure: list[BaseException] = []
 
         def work() -> None:
             try:
                 self._model.generate(**options)
             except BaseException as error:  # handed to the reader of the stream below
                 failure.append(error)
-                streamer.end()
+            finally:
+                tokens.end()
 
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
         try:
-            yield from streamer
+            for ids in tokens:
+                yield str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
         finally:
             left.set()
             worker.join()
         if failure:
-            raise ModelError(
-                f"{self.name} failed while answering: {failure[0]}", "Try another model with -m."
-            ) from failure[0]
+            raise self._failed(failure[0]) from failure[0]
 
     def _surface(self, turn: Turn) -> Surface:
         texts = [text for p in turn.passages for text in (p.text, p.context, p.title)]
@@ -151,19 +167,40 @@ class Seq2SeqGenerator:
         return str(self._tokenizer.decode(ids)).strip() == "paris"
 
 
-def _running_text(words: Iterator[str]) -> Iterator[str]:
-    text = ""
-    for word in words:
-        text += word
-        yield text.strip()
+class _Tokens:
+    """A streamer as `generate` wants it: iterating gives all token ids so far, after each new one."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
+
+    def put(self, ids: Any) -> None:
+        self._queue.put(ids.flatten().tolist())
+
+    def end(self) -> None:
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        ids: list[int] = []
+        while (new := self._queue.get()) is not None:
+            ids = [*ids, *new]
+            yield ids
 
 
-def _increments(running: Iterator[str]) -> Iterator[str]:
-    sent = 0
+def increments(running: Iterator[str]) -> Iterator[str]:
+    """Yield what each running text adds, two words behind, since a tokenizer may yet join them ("it 's")."""
+    sent, text = 0, ""
     for text in running:
-        if len(text) > sent:
-            yield text[sent:]
-            sent = len(text)
+        settled = text.rfind(" ", 0, max(0, text.rfind(" ")))
+        if settled > sent:
+            yield text[sent:settled]
+            sent = settled
+    if len(text) > sent:
+        yield text[sent:]
+
+
+def _pieces(surface: Surface, said: str) -> list[str]:
+    """The answer as the evidence would write it; the word for "no answer" stays as others look for it."""
+    return [said] if said == UNANSWERABLE else surface.pieces(said)
 
 
 def _best_device() -> str:
@@ -174,17 +211,28 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _load(name: str | Path, dtype: Any) -> tuple[Any, Any]:
+def _place(name: str) -> Path:
+    return packaged_reader() if name == PACKAGED_READER else Path(name)
+
+
+def load_seq2seq(name: str, dtype: Any = None) -> tuple[Any, Any]:
+    """Return (model, tokenizer) for a name or folder, float32 unless a dtype is given.
+
+    Raises ModelError when it cannot be loaded.
+    """
+    import torch
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    place = _place(name)
+    model = str(place) if place.exists() else name
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        return AutoModelForSeq2SeqLM.from_pretrained(name, dtype=dtype), tokenizer
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        return AutoModelForSeq2SeqLM.from_pretrained(model, dtype=dtype or torch.float32), tokenizer
+    except Exception as error:  # OSError, ValueError, SafetensorError, ImportError, by what is wrong
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise ModelError(
-            f"The model {str(name)!r} could not be loaded: {reason}",
+            f"The model {name!r} could not be loaded: {reason}",
             "Give a folder, a name that `rag-chat models list` shows, or -m extractive.",
         ) from error

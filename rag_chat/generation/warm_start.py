@@ -39,14 +39,21 @@ def warm_start(embedder: str | Path) -> tuple[Any, Any]:
     embedder: a folder or name that `AutoModel` loads as BERT. Raises ModelError for any other model.
     """
     from transformers import AutoModel, AutoTokenizer, BartForConditionalGeneration
+    from transformers.utils import logging
 
-    bert = AutoModel.from_pretrained(embedder)
+    logging.disable_progress_bar()
+    try:
+        bert, tokenizer = AutoModel.from_pretrained(embedder), AutoTokenizer.from_pretrained(embedder)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The embedder {embedder} could not be loaded: {str(error).strip().splitlines()[0]}",
+            f"Use the packaged embedder: --base {WARM_START}",
+        ) from error
     if bert.config.model_type != "bert":
         raise ModelError(
             f"A warm start needs a BERT-like embedder, and {embedder} is {bert.config.model_type!r}.",
             f"Use the packaged embedder: --base {WARM_START}",
         )
-    tokenizer = AutoTokenizer.from_pretrained(embedder)
     model = BartForConditionalGeneration(_bart_config(bert.config, tokenizer))
     missing, unexpected = model.model.load_state_dict(_bart_state(bert), strict=False)
     if unexpected or any("embed_tokens" not in name for name in missing):
@@ -71,7 +78,7 @@ def _bart_config(bert: Any, tokenizer: Any) -> Any:
         encoder_ffn_dim=bert.intermediate_size,
         decoder_ffn_dim=bert.intermediate_size,
         max_position_embeddings=bert.max_position_embeddings,
-        activation_function="gelu",
+        activation_function=bert.hidden_act,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.cls_token_id,
         eos_token_id=tokenizer.sep_token_id,

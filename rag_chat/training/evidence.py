@@ -60,13 +60,18 @@ def _with_gold(
     turn = example.turn
     if rng.random() < gold_dropout:
         rests = frozenset(example.sources)
-        kept = [p for p in turn.passages if p.source not in gold and not rests & cited.get(p.source, rests)]
+        kept = [p for p in turn.passages if p.source not in gold and not _rests_on(p, rests, cited)]
         return replace(example, turn=replace(turn, passages=tuple(kept)), target=UNANSWERABLE)
     passages = list(turn.passages)
     if not any(p.source in gold for p in passages):
         passages[-1:] = []
         passages.insert(rng.randint(0, len(passages)), _best_of(rng.choice(sorted(gold)), example, index))
     return replace(example, turn=replace(turn, passages=tuple(passages)))
+
+
+def _rests_on(passage: Passage, sources: frozenset[str], cited: dict[str, frozenset[str]]) -> bool:
+    """Whether a conversation tells what the sources say; one that is not known here may well."""
+    return passage.kind == "dialogue" and bool(sources & cited.get(passage.source, sources))
 
 
 def _best_of(source: str, example: Example, index: Index) -> Passage:

@@ -11,17 +11,20 @@ articles set aside for evaluation are never in DATA.
 from __future__ import annotations
 
 import json
+import logging
 import lzma
 import random
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rag_chat.corpus.writing import write_dialogues
 from rag_chat.training.cloze import cloze_dialogues, sentences
 from rag_chat.types import Dialogue, Message, Passage
+
+_log = logging.getLogger(__name__)
 
 SEED = 13
 NO_ANSWER = "I could not find that in my documents."
@@ -32,14 +35,14 @@ Exercises = Iterator[Dialogue]
 
 
 def main(data: Path, out: Path) -> None:
-    """Write both files and say on standard error how much each corpus gave."""
+    """Write both files, and log how much each corpus gave."""
     out.mkdir(parents=True, exist_ok=True)
     cloze = list(cloze_dialogues(_paragraphs(data), seed=SEED))
     write_dialogues(cloze[:60_000], out / "cloze.jsonl")
     reading = cloze[60_000:68_000]
     for make in (squad, qed, covid_qa, adversarial_qa, dstc11, glossary, factbook, small_talk):
         made = list(make(data, random.Random(SEED)))
-        print(f"{make.__name__}: {len(made)} exercises", file=sys.stderr)  # noqa: T201
+        _log.info("%s: %d exercises", make.__name__, len(made))
         reading += made
     random.Random(SEED).shuffle(reading)
     write_dialogues(reading, out / "reading.jsonl")
@@ -238,7 +241,6 @@ def _among(gold: Shown, others: Sequence[Shown], rng: random.Random) -> list[Sho
     return shown
 
 
-Maker = Callable[[Path, random.Random], Exercises]
-
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -58,6 +58,8 @@ def arguments(
 class ReaderTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers ships no types
     """A Seq2SeqTrainer that pads by batch and can train untrained cross-attention faster."""
 
+    optimizer: Any
+
     def __init__(self, *, settings: TrainingSettings, **options: Any) -> None:
         tokenizer, model = options["processing_class"], options["model"]
         options["data_collator"] = DataCollatorForSeq2Seq(tokenizer, model=model)
@@ -66,7 +68,7 @@ class ReaderTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers ships
         self.remove_callback(PrinterCallback)
         self._cross_learning_rate = settings.cross_learning_rate
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None and self._cross_learning_rate is not None:
             named = list((model or self.model).named_parameters())
             cross = [p for name, p in named if "encoder_attn." in name]

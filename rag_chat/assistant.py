@@ -1,0 +1,223 @@
+"""One turn, from question to answer: rewrite, retrieve, generate, then cite or abstain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+from rag_chat.conversation.query import stand_alone
+from rag_chat.conversation.sessions import SessionStore, new_session_id
+from rag_chat.errors import UsageError
+from rag_chat.generation import load_generator
+from rag_chat.generation.citations import cite
+from rag_chat.generation.prompt import UNANSWERABLE
+from rag_chat.generation.seq2seq import PACKAGED_READER
+from rag_chat.retrieval.index import Index
+from rag_chat.types import Answer, Citation, Generation, Generator, Hit, Message, Passage, Scalar, Turn
+
+ABSTENTION = "I could not find that in my documents."
+
+Filter = Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A question with what was said before it; given passages take the place of retrieval."""
+
+    question: str
+    history: tuple[Message, ...] = ()
+    passages: tuple[Passage, ...] | None = None
+    filter: Filter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A request with its evidence, ready for the generator."""
+
+    turn: Turn
+    hits: tuple[Hit, ...]
+    timings: dict[str, float]
+
+
+class Assistant:
+    """Answers questions over an index.
+
+    model: "reader" (the packaged model), "extractive", "provider:name" for a LangChain chat model, a
+    folder or name of an encoder-decoder, or any Generator. k: passages put to the model. sessions: where
+    conversations are kept (by default the user's data folder).
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        model: str | Path | Generator = PACKAGED_READER,
+        *,
+        k: int = 5,
+        device: str | None = None,
+        sessions: Path | None = None,
+    ) -> None:
+        if k < 1:
+            raise UsageError(f"k must be at least 1, not {k}.", "Try 5.")
+        self.index = index
+        self.k = k
+        self._model = model
+        self._device = device
+        self._generator: Generator | None = None
+        self._sessions = sessions
+
+    @property
+    def generator(self) -> Generator:
+        """The model, loaded when it is first needed."""
+        if self._generator is None:
+            if isinstance(self._model, str | Path):
+                self._generator = load_generator(
+                    self._model, embedder=self.index.embedder, device=self._device
+                )
+            else:
+                self._generator = self._model
+        return self._generator
+
+    def session(self, name: str | None = None) -> Session:
+        """Open the conversation of that name, or begin a new one; use it in a `with` statement."""
+        return Session(self, SessionStore(self._sessions), name or new_session_id())
+
+    def ask(self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None) -> Answer:
+        """Answer one question outside any session."""
+        return self.answer([Request(question, tuple(history), filter=filter)])[0]
+
+    def answer(self, requests: Sequence[Request]) -> list[Answer]:
+        """Answer many questions at once, in order; the generator sees them as one batch."""
+        prepared = [self._prepare(request) for request in requests]
+        with_evidence = [p for p in prepared if p.turn.passages]
+        timings: dict[str, float] = {}
+        with _timed(timings, "generate"):
+            said = iter(self.generator.generate([p.turn for p in with_evidence]) if with_evidence else [])
+        share = timings["generate"] / max(1, len(with_evidence))
+        return [self._finish(p, next(said) if p.turn.passages else None, share) for p in prepared]
+
+    def stream(
+        self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None
+    ) -> Iterator[str | Answer]:
+        """Yield the answer piece by piece, then the Answer itself; the pieces joined are its text."""
+        prepared = self._prepare(Request(question, tuple(history), filter=filter))
+        timings: dict[str, float] = {}
+        text, sent = "", 0
+        if prepared.turn.passages:
+            with _timed(timings, "generate"):
+                for piece in self.generator.stream(prepared.turn):
+                    text += piece
+                    if not UNANSWERABLE.startswith(_bare(text)):
+                        yield text[sent:]
+                        sent = len(text)
+        said = Generation(text, prompt=prepared.turn.question) if prepared.turn.passages else None
+        answer = self._finish(prepared, said, timings.get("generate", 0.0))
+        if not sent:
+            yield answer.text
+        yield answer
+
+    def _prepare(self, request: Request) -> _Prepared:
+        if not request.question.strip():
+            raise UsageError("The question is empty.", "Ask something, e.g. rag-chat ask 'How hot is it?'")
+        timings: dict[str, float] = {}
+        query, hits = request.question, tuple[Hit, ...]()
+        if request.passages is None:
+            with _timed(timings, "rewrite"):
+                query = stand_alone(request.question, request.history)
+            with _timed(timings, "retrieve"):
+                hits = tuple(self.index.search(query, self.k, filter=request.filter))
+        else:
+            hits = tuple(Hit(p, 1.0, n) for n, p in enumerate(request.passages, 1))
+        passages = tuple(hit.passage for hit in hits)
+        return _Prepared(Turn(request.question, request.history, passages, query), hits, timings)
+
+    def _finish(self, prepared: _Prepared, said: Generation | None, generate_ms: float) -> Answer:
+        """Attach citations, or abstain and say why."""
+        citations, reason, timings = tuple[Citation, ...](), "", dict(prepared.timings)
+        timings["generate"] = generate_ms
+        abstained = said is None or _bare(said.text) in ("", UNANSWERABLE)
+        if said is None:
+            reason = "Nothing in the index matches the question."
+        elif abstained:
+            reason = "The passages found do not answer the question."
+        else:
+            with _timed(timings, "cite"):
+                citations = cite(said.text, prepared.turn.passages, question=prepared.turn.question)
+            reason = "" if citations else "No passage supports this answer."
+        return Answer(
+            text=ABSTENTION if said is None or abstained else said.text,
+            citations=citations,
+            query=prepared.turn.query,
+            abstained=abstained,
+            reason=reason,
+            hits=prepared.hits,
+            model=self.generator.name if said else str(self._model),
+            session="",
+            timings_ms={name: round(ms, 1) for name, ms in timings.items()},
+            prompt=said.prompt if said else "",
+            dropped=said.dropped if said else (),
+        )
+
+
+class Session:
+    """A conversation that remembers: what is asked and answered is kept in SQLite."""
+
+    def __init__(self, assistant: Assistant, store: SessionStore, name: str) -> None:
+        self.id = name
+        self._assistant = assistant
+        self._store = store
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is open between turns."""
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        """What was said so far, oldest first. Retrieved text is never part of it."""
+        return self._store.history(self.id)
+
+    def ask(self, question: str, *, filter: Filter | None = None) -> Answer:
+        """Answer the next turn of this conversation and keep both."""
+        return self._keep(question, self._assistant.ask(question, self.history, filter=filter))
+
+    def stream(self, question: str, *, filter: Filter | None = None) -> Iterator[str]:
+        """Yield the answer piece by piece; the turn is kept once the answer is whole."""
+        for piece in self._assistant.stream(question, self.history, filter=filter):
+            if isinstance(piece, Answer):
+                self.last = self._keep(question, piece)
+            else:
+                yield piece
+
+    def retry(self) -> str:
+        """Forget the last turn and return its question, to be asked again."""
+        questions = [message.content for message in self.history if message.role == "user"]
+        if not questions:
+            raise UsageError("There is nothing to ask again yet.", "Ask a question first.")
+        self._store.drop_last_turn(self.id)
+        return questions[-1]
+
+    def _keep(self, question: str, answer: Answer) -> Answer:
+        kept = replace(answer, session=self.id)
+        self._store.append_turn(self.id, question, kept)
+        return kept
+
+
+def _bare(text: str) -> str:
+    """The text as it is compared with the word for an abstention."""
+    return text.strip().rstrip(".").lower()
+
+
+@contextmanager
+def _timed(timings: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        timings[name] = 1000 * (time.perf_counter() - started)

@@ -1,0 +1,18 @@
+"""The command line: each command parses, calls one function, and prints."""
+
+from __future__ import annotations
+
+from rag_chat.commands.app import cli, main
+from rag_chat.commands.asking import ask, search
+from rag_chat.commands.chatting import chat
+from rag_chat.commands.doctor import doctor
+from rag_chat.commands.evaluate import evaluate
+from rag_chat.commands.indexing import index
+from rag_chat.commands.models import models
+from rag_chat.commands.sessions import sessions
+from rag_chat.commands.train import train
+
+for _command in (ask, chat, doctor, evaluate, index, models, search, sessions, train):
+    cli.add_command(_command)
+
+__all__ = ["cli", "main"]

@@ -1,0 +1,164 @@
+"""The FAISS file: made from the stored vectors, and made again when in doubt."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rag_chat.config import IndexType
+from rag_chat.errors import IndexLocked, IndexWriteFailed
+from rag_chat.index.dense import DenseIndex, Kind, choose
+from rag_chat.index.faults import write_errors
+from rag_chat.index.lock import writer_lock
+from rag_chat.index.store import Store
+
+VECTORS_FILE = "vectors.faiss"
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the FAISS file was made from: the set of vectors, its generation, and its own bytes."""
+
+    vectors: str
+    generation: int
+    kind: Kind
+    recall: float | None
+    count: int
+    bytes: int
+    sha256: str
+
+
+class Derived:
+    """The FAISS index of a store, in memory and on disk, always of the store's own generation."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._folder = store.database.path.parent
+        self._dense: DenseIndex | None = None
+        self._state = ("", -1)
+
+    def current(self, kind: IndexType) -> DenseIndex:
+        """Return the index of the state that is being read; inside a snapshot, to be used there.
+
+        It comes from memory, from the file, or from the vectors, and in the last case is written
+        for the next reader, unless another process is writing or the folder is read-only.
+        """
+        dense, changed = self._current(kind)
+        if changed:
+            with suppress(IndexLocked, IndexWriteFailed), writer_lock(self._folder):
+                write_faiss(self._folder, dense, *self._state)
+        return dense
+
+    def publish(self, kind: IndexType) -> None:
+        """Write the index of the state that is being read, where the file is not it already.
+
+        Inside a snapshot; the caller holds the lock.
+        """
+        dense, _ = self._current(kind)
+        manifest = read_manifest(self._folder)
+        if manifest is None or (manifest.vectors, manifest.generation) != self._state:
+            write_faiss(self._folder, dense, *self._state)
+
+    def forget(self) -> None:
+        """Drop it, so that it is made again; the caller holds the lock."""
+        self._dense = None
+        with write_errors(self._folder):
+            (self._folder / MANIFEST_FILE).unlink(missing_ok=True)
+
+    def _current(self, kind: IndexType) -> tuple[DenseIndex, bool]:
+        """Return the index and whether it had to be changed for that."""
+        state = (self._store.database.meta("vectors"), self._store.database.meta("generation"))
+        if self._dense is None or self._state[0] != state[0]:
+            self._load(state[0])
+        held = self._dense
+        if held is not None and self._state == state and held.kind == choose(kind, len(held)):
+            return held, False
+        self._dense = self._caught_up(held, kind)
+        self._state = state
+        return self._dense, True
+
+    def _load(self, vectors: str) -> None:
+        self._dense = None
+        manifest = read_manifest(self._folder)
+        if manifest and manifest.vectors == vectors:
+            self._dense = read_faiss(self._folder, manifest)
+            self._state = (manifest.vectors, manifest.generation)
+
+    def _caught_up(self, dense: DenseIndex | None, kind: IndexType) -> DenseIndex:
+        """Add and remove what changed, or build anew where that is not possible (or not less work).
+
+        Ids are never used twice and a passage's vector never changes, so comparing ids is enough.
+        """
+        now = self._store.passage_ids()
+        if dense is not None and dense.kind == choose(kind, len(now)) == "flat":
+            had = dense.ids
+            gone = np.setdiff1d(had, now, assume_unique=True)
+            new = np.setdiff1d(now, had, assume_unique=True)
+            if len(gone) + len(new) <= len(had):
+                dense.remove(gone)
+                if len(new):
+                    dense.add(self._store.vectors(new)[1], new)
+                return dense
+        ids, vectors = self._store.vectors()
+        return DenseIndex.build(vectors, ids, kind)
+
+
+def write_faiss(folder: Path, dense: DenseIndex, vectors: str, generation: int) -> None:
+    """Put the FAISS file and then its manifest in place, each whole or not at all."""
+    with write_errors(folder):
+        size, digest = _replace(folder / VECTORS_FILE, dense.write)
+        manifest = Manifest(vectors, generation, dense.kind, dense.recall, len(dense), size, digest)
+        text = json.dumps(asdict(manifest), indent=2) + "\n"
+        _replace(folder / MANIFEST_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the manifest, None when it is missing or not readable."""
+    try:
+        return Manifest(**json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def read_faiss(folder: Path, manifest: Manifest) -> DenseIndex | None:
+    """Return the FAISS index, None when its file is missing or not the one of the manifest."""
+    path = folder / VECTORS_FILE
+    try:
+        if path.stat().st_size != manifest.bytes or _digest(path) != manifest.sha256:
+            return None
+        dense = DenseIndex.read(path, manifest.kind, manifest.recall)
+    except (OSError, RuntimeError):
+        return None
+    return dense if len(dense) == manifest.count else None
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> tuple[int, str]:
+    """Write a file beside `path`, sync it and move it into place. Returns its size and SHA-256."""
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        write(fresh)
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        size, digest = fresh.stat().st_size, _digest(fresh)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+    return size, digest
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

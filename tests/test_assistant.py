@@ -1,0 +1,142 @@
+"""One turn from question to answer, over a real index; the generators are real or scripted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from rag_chat.assistant import ABSTENTION, Assistant, Request
+from rag_chat.errors import UsageError
+from rag_chat.generation.prompt import UNANSWERABLE
+from rag_chat.retrieval.index import Index
+from rag_chat.types import Answer, Generation, Message, Passage, Turn
+
+
+class Scripted:
+    """Says what a function makes of a turn, in pieces of three characters."""
+
+    name = "scripted"
+
+    def __init__(self, say: dict[str, str]) -> None:
+        self.say = say
+        self.turns: list[Turn] = []
+
+    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+        self.turns += turns
+        return [Generation(self.say[turn.question], prompt=f"prompt of {turn.question}") for turn in turns]
+
+    def stream(self, turn: Turn) -> Iterator[str]:
+        text = self.generate([turn])[0].text
+        yield from (text[i : i + 3] for i in range(0, len(text), 3))
+
+
+TEA = "How hot is the water for green tea?"
+TEA_REPLY = "Green tea is steeped at 75 degrees."
+FOLLOW_UP = "And for how long?"
+NOBODY = "Who is the mayor of Atlantis?"
+
+
+@pytest.fixture
+def scripted() -> Scripted:
+    return Scripted({TEA: TEA_REPLY, FOLLOW_UP: "For two minutes.", NOBODY: UNANSWERABLE})
+
+
+@pytest.fixture
+def assistant(tiny_index: Index, scripted: Scripted, tmp_path: Path) -> Assistant:
+    return Assistant(tiny_index, scripted, k=10, sessions=tmp_path / "sessions.sqlite")
+
+
+def test_an_answer_cites_the_passage_that_supports_it(assistant: Assistant, tiny_index: Index) -> None:
+    answer = assistant.ask(TEA)
+    assert answer.text == TEA_REPLY
+    assert not answer.abstained
+    assert answer.reason == ""
+    (citation,) = answer.citations
+    assert citation.source == "food/tea.md"
+    assert tiny_index.document_text(citation.source)[citation.start : citation.end] == citation.quote
+    assert {hit.passage.id for hit in answer.hits} >= {citation.passage_id}
+    assert set(answer.timings_ms) == {"rewrite", "retrieve", "generate", "cite"}
+
+
+def test_no_evidence_abstains_and_says_why(assistant: Assistant) -> None:
+    answer = assistant.ask(NOBODY)
+    assert answer.abstained
+    assert answer.text == ABSTENTION
+    assert "do not answer" in answer.reason
+    assert answer.citations == ()
+
+
+def test_an_answer_without_support_is_kept_and_marked(tiny_index: Index) -> None:
+    answer = Assistant(tiny_index, Scripted({TEA: "Napoleon was born on Corsica."})).ask(TEA)
+    assert answer.text == "Napoleon was born on Corsica."
+    assert answer.citations == ()
+    assert "supports" in answer.reason
+
+
+def test_a_filter_that_leaves_nothing_abstains(tiny_index: Index, scripted: Scripted) -> None:
+    answer = Assistant(tiny_index, scripted).ask(TEA, filter={"topic": "music"})
+    assert answer.abstained
+    assert "Nothing in the index" in answer.reason
+    assert scripted.turns == []
+
+
+def test_many_at_once_equal_one_by_one(assistant: Assistant) -> None:
+    asked = [Request(TEA), Request(NOBODY), Request(FOLLOW_UP, (Message("user", TEA),))]
+    together = [answer.text for answer in assistant.answer(asked)]
+    assert together == [assistant.answer([request])[0].text for request in asked]
+
+
+def test_given_passages_take_the_place_of_retrieval(assistant: Assistant) -> None:
+    passage = Passage("given#0", "given#0", "Tea", "Green tea is steeped at 75 degrees.", 0, 35)
+    (answer,) = assistant.answer([Request(TEA, passages=(passage,))])
+    assert [hit.passage for hit in answer.hits] == [passage]
+    assert answer.citations[0].passage_id == "given#0"
+
+
+def test_a_stream_joined_is_the_answer_and_abstains_like_it(assistant: Assistant) -> None:
+    for question in (TEA, NOBODY):
+        *pieces, answer = assistant.stream(question)
+        assert isinstance(answer, Answer)
+        assert "".join(str(piece) for piece in pieces) == answer.text == assistant.ask(question).text
+
+
+def test_a_session_remembers_and_retrieved_text_never_enters_it(
+    assistant: Assistant, scripted: Scripted
+) -> None:
+    with assistant.session("tea") as chat:
+        chat.ask(TEA)
+        answer = chat.ask(FOLLOW_UP)
+        assert answer.query == f"{TEA} {FOLLOW_UP}"
+        assert answer.session == "tea"
+        said = [message.content for message in chat.history]
+    assert said == [TEA, TEA_REPLY, FOLLOW_UP, "For two minutes."]
+    assert [message.content for message in scripted.turns[-1].history] == said[:2]
+    with assistant.session("tea") as chat:
+        assert [message.content for message in chat.history] == said
+
+
+def test_streaming_in_a_session_keeps_the_turn(assistant: Assistant) -> None:
+    with assistant.session() as chat:
+        assert "".join(chat.stream(TEA)) == TEA_REPLY
+        assert [message.role for message in chat.history] == ["user", "assistant"]
+        assert chat.retry() == TEA
+        assert chat.history == ()
+
+
+def test_retry_with_nothing_said_is_refused(assistant: Assistant) -> None:
+    with assistant.session() as chat, pytest.raises(UsageError, match="nothing to ask again"):
+        chat.retry()
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_is_refused(assistant: Assistant, question: str) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        assistant.ask(question)
+
+
+def test_the_extractive_reader_needs_no_model(tiny_index: Index) -> None:
+    answer = Assistant(tiny_index, "extractive").ask("Boil an egg for six minutes.")
+    assert answer.model == "extractive"
+    assert answer.citations

@@ -1,0 +1,284 @@
+"""Kills, damage, locks, refused writes: the last committed state is always there."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from writer_process import HashingEmbedder, documents
+
+from rag_chat.errors import IndexCorrupt, IndexFault, IndexLocked, IndexNotFound, IndexWriteFailed
+from rag_chat.index.derived import MANIFEST_FILE, VECTORS_FILE
+from rag_chat.index.lock import writer_lock
+from rag_chat.retrieval.index import Index
+from rag_chat.types import Document
+
+TESTS = Path(__file__).parent
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pristine") / "index"
+    Index.build(documents(60, 1), path, embedder=HashingEmbedder()).close()
+    return path
+
+
+@pytest.fixture
+def path(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "index"))
+
+
+def start(program: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{TESTS.parent}", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, *program], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def check(path: Path) -> int:
+    """The index opens, everything agrees, and the file of vectors has been caught up."""
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        rows = len(list(index.passages()))
+        assert len(index.search("document 3", k=1000, mode="dense")) == rows
+        index.verify()
+        assert index.info()["passages"] == rows
+        return rows
+
+
+def test_a_kill_at_any_moment_leaves_the_last_commit(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    moments = random.Random(5)
+    for _ in range(KILLS):
+        with start([str(TESTS / "writer_process.py"), str(path)]) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(moments.uniform(0, 0.5))
+            writer.kill()
+        try:
+            check(path)
+        except IndexNotFound:
+            assert not list(path.glob("*.faiss"))
+    with Index.build(documents(120, 1), path, embedder=HashingEmbedder()) as index:
+        assert [one.source for one in sorted(documents(120, 1), key=lambda one: one.source)] == sorted(
+            {passage.source for passage in index.passages()}
+        )
+    assert check(path) == 120
+    assert sorted(one.name for one in path.iterdir()) == [
+        "lock",
+        MANIFEST_FILE,
+        "passages.sqlite",
+        VECTORS_FILE,
+    ]
+
+
+def test_readers_see_whole_states_while_another_process_writes(path: Path) -> None:
+    with Index.open(path, embedder=HashingEmbedder()) as reader:
+        with start([str(TESTS / "writer_process.py"), str(path)]) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            until = time.monotonic() + 1
+            while time.monotonic() < until:
+                assert len(reader.search("document 1 says", k=5)) == 5
+            writer.send_signal(signal.SIGKILL)
+        reader.add([Document("after", "the kill")])
+        reader.verify()
+
+
+def damage(content: bytes) -> bytes:
+    half = len(content) // 2
+    return content[:half] + bytes(255 - byte for byte in content[half : half + 8]) + content[half + 8 :]
+
+
+@pytest.mark.parametrize("file", [VECTORS_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize(
+    "change", [damage, lambda content: content[: len(content) // 2], lambda _: b"", None]
+)
+def test_a_damaged_derived_file_is_made_again(
+    path: Path, file: str, change: Callable[[bytes], bytes] | None
+) -> None:
+    if change is None:
+        (path / file).unlink()
+    else:
+        (path / file).write_bytes(change((path / file).read_bytes()))
+    with Index.open(path) as index, pytest.raises(IndexCorrupt, match="index rebuild") as caught:
+        index.verify()
+    assert str(path) in caught.value.problem
+    check(path)
+
+
+def test_a_stale_file_is_caught_up(path: Path, tmp_path: Path) -> None:
+    old = shutil.copytree(path, tmp_path / "old")
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        index.add([Document("new", "something new")])
+        index.remove(["d1", "d2"])
+    for file in (VECTORS_FILE, MANIFEST_FILE):
+        shutil.copy(old / file, path / file)
+    assert check(path) == 59
+
+
+def test_vectors_of_another_index_are_not_taken(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    Index.build(documents(60, 1), other, embedder=HashingEmbedder("other", salt=9)).close()
+    for file in (VECTORS_FILE, MANIFEST_FILE):
+        shutil.copy(other / file, path / file)
+    check(path)
+
+
+@pytest.mark.parametrize("change", [lambda _: b"not a database" * 300, lambda content: content[:5000]])
+def test_a_damaged_database_is_named(path: Path, change: Callable[[bytes], bytes]) -> None:
+    database = path / "passages.sqlite"
+    database.write_bytes(change(database.read_bytes()))
+    with (
+        pytest.raises(IndexCorrupt, match=r"passages\.sqlite is damaged") as caught,
+        Index.open(path) as index,
+    ):
+        index.verify()
+    assert "index build" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("UPDATE vectors SET vector = zeroblob(64) WHERE passage = 5", "vector of passage row 5"),
+        ("UPDATE passages SET text = 'other' WHERE id = 5", "checksum"),
+        ("UPDATE documents SET text = text || '!' WHERE id = 5", "checksum"),
+        ("DELETE FROM vectors WHERE passage = 5", "the same in number"),
+        ("DELETE FROM meta WHERE key = 'generation'", "generation"),
+        ("INSERT INTO lexical (rowid, text) VALUES (5000, 'more')", "lexical"),
+    ],
+)
+def test_verify_finds_what_does_not_agree(path: Path, statement: str, reason: str) -> None:
+    connection = sqlite3.connect(path / "passages.sqlite")
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    with Index.open(path) as index, pytest.raises(IndexCorrupt, match=reason):
+        index.verify()
+
+
+def test_rebuild_mends_the_lexical_table(path: Path) -> None:
+    connection = sqlite3.connect(path / "passages.sqlite")
+    connection.execute("INSERT INTO lexical (lexical) VALUES ('delete-all')")
+    connection.commit()
+    connection.close()
+    with Index.open(path) as index:
+        with pytest.raises(IndexCorrupt, match="index rebuild"):
+            index.verify()
+        index.rebuild()
+        assert index.search("document 3", mode="lexical")
+    check(path)
+
+
+def test_what_is_no_index_is_told_apart(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "passages.sqlite")
+    connection.execute("CREATE TABLE other (a)")
+    connection.close()
+    with pytest.raises(IndexCorrupt, match="not a database of rag-chat"):
+        Index.open(tmp_path)
+
+
+def test_a_later_format_is_refused(path: Path) -> None:
+    connection = sqlite3.connect(path / "passages.sqlite")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(IndexFault, match="format 99"):
+        Index.open(path)
+
+
+@pytest.fixture
+def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+    program = (
+        "import sys, time; from pathlib import Path; from rag_chat.index.lock import writer_lock\n"
+        "with writer_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    with start(["-c", program, str(path)]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_a_second_writer_is_told_who_is_first(path: Path, holder: subprocess.Popen[str]) -> None:
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        started = time.monotonic()
+        with pytest.raises(IndexLocked, match=rf"process {holder.pid} since \d\d\d\d-"):
+            index.add([Document("new", "text")])
+        assert time.monotonic() - started < 1
+        (path / VECTORS_FILE).unlink()
+        assert index.search("document 3")  # a reader does not wait
+        holder.kill()
+        holder.wait()
+        assert index.add([Document("new", "text")]).added == 1
+
+
+def test_the_lock_is_not_shared_within_a_process(path: Path) -> None:
+    with writer_lock(path), pytest.raises(IndexLocked, match=str(os.getpid())), writer_lock(path):
+        pass
+
+
+def test_a_full_disk_keeps_the_last_commit(path: Path) -> None:
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        connection = index.store.database.connection
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(IndexWriteFailed, match="full"):
+            index.add([Document(f"big{i}", "much text " * 500) for i in range(50)])
+    assert check(path) == 60
+
+
+def test_an_exception_in_the_middle_rolls_back(path: Path) -> None:
+    class Failing(HashingEmbedder):
+        def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:  # noqa: ARG002
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Index.build(documents(60, 1), path, embedder=Failing("other", salt=3))
+    assert check(path) == 60
+
+
+def test_a_folder_that_cannot_be_written_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path / VECTORS_FILE).unlink()
+    (path / "lock").unlink()
+    before = sorted(path.iterdir())
+
+    def refuse(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("rag_chat.index.database.os.access", refuse)  # tests may run as root
+    monkeypatch.setattr("rag_chat.index.lock.os.open", _no_writing)
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        assert len(index.search("document 3", k=60, mode="dense")) == 60
+        with pytest.raises(IndexWriteFailed):
+            index.remove(["d1"])
+    assert sorted(path.iterdir()) == before
+
+
+def _no_writing(*_: object) -> int:
+    raise PermissionError("read-only")
+
+
+def test_threads_share_an_index(path: Path) -> None:
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        expected = [index.search(f"document {i}") for i in range(8)]
+        found: dict[int, object] = {}
+
+        def run(i: int) -> None:
+            found[i] = [index.search(f"document {i}") for _ in range(5)]
+
+        threads = [threading.Thread(target=run, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == {i: [expected[i]] * 5 for i in range(8)}

@@ -1,0 +1,177 @@
+"""Search: dense, lexical and hybrid against oracles; filters, exclusion, odd queries."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag_chat.config import SearchMode
+from rag_chat.errors import UsageError
+from rag_chat.index.embedding import SentenceTransformerEmbedder
+from rag_chat.retrieval.fusion import RRF_K, reciprocal_rank_fusion
+from rag_chat.retrieval.index import Index
+from rag_chat.retrieval.lexical import match_expression
+from rag_chat.types import Retriever
+
+QUERIES = ["boil an egg", "northern lights in winter", "ball dimples", "zzz qqq"]
+MODES: list[SearchMode] = ["hybrid", "dense", "lexical"]
+ODD = [
+    '"',
+    "*",
+    "NEAR(",
+    "AND",
+    "a OR",
+    "text:egg",
+    "-egg",
+    "(",
+    "^",
+    "🙂",
+    "'; DROP TABLE",
+    "what is the",
+    "_",
+    "egg\0s",
+]
+
+
+def test_dense_is_the_cosine_of_what_is_embedded(
+    tiny_index: Index, tiny_embedder: SentenceTransformerEmbedder
+) -> None:
+    passages = list(tiny_index.passages())
+    vectors = tiny_embedder.embed([passage.search_text for passage in passages])
+    for query in QUERIES:
+        cosines = vectors @ tiny_embedder.embed([query], query=True)[0]
+        hits = tiny_index.search(query, k=5, mode="dense")
+        assert [hit.passage.id for hit in hits] == [passages[i].id for i in np.argsort(-cosines)[:5]]
+        np.testing.assert_allclose([hit.score for hit in hits], np.sort(cosines)[::-1][:5], atol=1e-5)
+        assert all(-1 <= hit.score <= 1 and hit.score == hit.dense for hit in hits)
+
+
+def test_hybrid_is_the_fusion_of_both(tiny_index: Index) -> None:
+    for query in QUERIES:
+        dense = tiny_index.search(query, k=100, mode="dense")
+        lexical = tiny_index.search(query, k=100, mode="lexical")
+        scores = {
+            passage.id: sum(1 / (RRF_K + hit.rank) for hit in [*dense, *lexical] if hit.passage == passage)
+            for passage in tiny_index.passages()
+        }
+        hits = tiny_index.search(query, k=6, mode="hybrid")
+        assert [hit.score for hit in hits] == pytest.approx(sorted(scores.values(), reverse=True)[:6])
+        cosines = {hit.passage.id: hit.dense for hit in dense}
+        for rank, hit in enumerate(hits, 1):
+            assert hit.rank == rank
+            assert hit.score == pytest.approx(scores[hit.passage.id])
+            assert hit.dense == pytest.approx(cosines[hit.passage.id], abs=1e-6)
+
+
+def test_a_passage_that_only_words_found_has_its_cosine(
+    tiny_index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rag_chat.retrieval.index.DEPTH", 1)
+    cosines = {hit.passage.id: hit.score for hit in tiny_index.search("golf", k=13, mode="dense")}
+    hits = tiny_index.search("golf", k=1)
+    for hit in [*hits, *tiny_index.search("golf", k=2)]:
+        assert hit.dense == pytest.approx(cosines[hit.passage.id], abs=1e-6)
+
+
+def test_lexical_finds_inflected_and_accented_words(tiny_index: Index) -> None:
+    assert tiny_index.search("hiking volcanoes", mode="lexical")[0].passage.source == "travel/iceland.md"
+    assert tiny_index.search("PÌZZÄ", mode="lexical")[0].passage.source == "food/pizza.md"
+    hits = tiny_index.search("green tea degrees", k=10, mode="lexical")
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert all(hit.score > 0 and hit.lexical == hit.score and hit.dense is None for hit in hits)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("query", ODD)
+def test_odd_queries_find_something_or_nothing(tiny_index: Index, mode: SearchMode, query: str) -> None:
+    hits = tiny_index.search(query, k=3, mode=mode)
+    assert len(hits) == 3 or mode == "lexical"
+
+
+@given(st.text())
+def test_any_text_is_a_valid_expression(tiny_index: Index, query: str) -> None:
+    if expression := match_expression(query):
+        tiny_index.store.lexical(expression, 3)
+
+
+def test_stop_words_are_dropped_unless_there_is_nothing_else() -> None:
+    assert match_expression("How do I boil an EGG?") == '"boil" OR "egg"'
+    assert match_expression("Who is it?") == '"who" OR "is" OR "it"'
+    assert match_expression("?! _ 🙂") == ""
+
+
+@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+@pytest.mark.parametrize(
+    ("filter", "count"),
+    [({"topic": "food"}, 4), ({"kind": "dialogue"}, 3), ({"source": "d-tea"}, 1), ({"words": 8}, 1),
+     ({"topic": "food", "kind": "topic", "words": "10"}, 1), ({"topic": "none"}, 0)],
+)  # fmt: skip
+def test_a_filter_still_returns_k(
+    tiny_index: Index, mode: SearchMode, filter: dict[str, str | int], count: int
+) -> None:
+    for k in (1, 3, 50):
+        hits = tiny_index.search("golf ball", k=k, mode=mode, filter=filter)
+        assert len(hits) == min(k, count)
+        for hit in hits:
+            facts = {**hit.passage.metadata, "kind": hit.passage.kind, "source": hit.passage.source}
+            assert all(str(facts[key]) == str(value) for key, value in filter.items())
+
+
+def test_lexical_fills_k_under_a_filter(tiny_index: Index) -> None:
+    hits = tiny_index.search("the a egg dimples cox", k=2, mode="lexical", filter={"topic": "sports"})
+    assert {hit.passage.source for hit in hits} == {"sports/golf.md", "sports/rowing.md"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_excluded_sources_make_room_for_others(tiny_index: Index, mode: SearchMode) -> None:
+    everything = tiny_index.search("boil egg tea degrees", k=20, mode=mode)
+    out = {everything[0].passage.source, "not there"}
+    hits = tiny_index.search("boil egg tea degrees", k=2, mode=mode, exclude_sources=out)
+    assert len(hits) == 2
+    assert not out & {hit.passage.source for hit in hits}
+    if mode != "hybrid":  # in which leaving one out moves the ranks of the others
+        rest = [hit.passage for hit in everything if hit.passage.source not in out]
+        assert [hit.passage for hit in hits] == rest[:2]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_many_queries_at_once_are_the_same(tiny_index: Index, mode: SearchMode) -> None:
+    out = [("food/eggs.md",), (), (), ()]
+    together = tiny_index.search_many(QUERIES, 4, mode=mode, exclude_sources=out)
+    for query, sources, hits in zip(QUERIES, out, together, strict=True):
+        alone = tiny_index.search(query, 4, mode=mode, exclude_sources=sources)
+        assert [hit.passage.id for hit in hits] == [hit.passage.id for hit in alone]
+        assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in alone], abs=1e-6)
+    assert tiny_index.search_many([], mode=mode) == []
+
+
+def test_wrong_use_is_refused(tiny_index: Index) -> None:
+    with pytest.raises(UsageError, match="k must"):
+        tiny_index.search("egg", k=0)
+    with pytest.raises(UsageError, match="empty"):
+        tiny_index.search("  ")
+    with pytest.raises(UsageError, match="Known keys: kind, source, topic, words"):
+        tiny_index.search("egg", filter={"topics": "food"})
+    with pytest.raises(UsageError, match="mode"):
+        tiny_index.search("egg", mode="both")  # type: ignore[arg-type]
+
+
+def test_an_index_is_a_retriever(tiny_index: Index) -> None:
+    retriever: Retriever = tiny_index
+    assert len(retriever.search("egg", 2)) == 2
+
+
+@given(st.lists(st.lists(st.integers(0, 20), unique=True), max_size=4))
+def test_fusion(rankings: list[list[int]]) -> None:
+    fused = reciprocal_rank_fusion(rankings)
+    assert {one for one, _ in fused} == {one for ranking in rankings for one in ranking}
+    for one, score in fused:
+        ranks = [ranking.index(one) + 1 for ranking in rankings if one in ranking]
+        assert score == pytest.approx(sum(1 / (60 + rank) for rank in ranks))
+    assert fused == sorted(fused, key=lambda item: (-item[1], item[0]))
+
+
+def test_fusion_weighs_rankings() -> None:
+    assert reciprocal_rank_fusion([[1, 2], [2, 1]], [1.0, 2.0])[0] == (2, 1 / 62 + 2 / 61)
