@@ -31,7 +31,6 @@ class Request:
     question: str
     history: tuple[Message, ...] = ()
     passages: tuple[Passage, ...] | None = None
-    filter: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +86,14 @@ class Assistant:
 
     def ask(self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None) -> Answer:
         """Answer one question outside any session."""
-        return self.answer([Request(question, tuple(history), filter=filter)])[0]
+        return self.answer([Request(question, tuple(history))], filter=filter)[0]
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer]:
-        """Answer many questions at once, in order; the generator sees them as one batch."""
-        prepared = [self._prepare(request) for request in requests]
+    def answer(self, requests: Sequence[Request], *, filter: Filter | None = None) -> list[Answer]:
+        """Answer many questions at once, in order; they are searched and generated in batches.
+
+        Timings are shares of the batch's.
+        """
+        prepared = self._prepare(requests, filter)
         with_evidence = [p for p in prepared if p.turn.passages]
         timings: dict[str, float] = {}
         with _timed(timings, "generate"):
@@ -103,7 +105,7 @@ class Assistant:
         self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None
     ) -> Iterator[str | Answer]:
         """Yield the answer piece by piece, then the Answer itself; the pieces joined are its text."""
-        prepared = self._prepare(Request(question, tuple(history), filter=filter))
+        (prepared,) = self._prepare([Request(question, tuple(history))], filter)
         timings: dict[str, float] = {}
         text, sent = "", 0
         if prepared.turn.passages:
@@ -119,20 +121,24 @@ class Assistant:
             yield answer.text
         yield answer
 
-    def _prepare(self, request: Request) -> _Prepared:
-        if not request.question.strip():
+    def _prepare(self, requests: Sequence[Request], filter: Filter | None) -> list[_Prepared]:
+        """Find the evidence for each request."""
+        if not all(request.question.strip() for request in requests):
             raise UsageError("The question is empty.", "Ask something, e.g. rag-chat ask 'How hot is it?'")
         timings: dict[str, float] = {}
-        query, hits = request.question, tuple[Hit, ...]()
-        if request.passages is None:
-            with _timed(timings, "rewrite"):
-                query = stand_alone(request.question, request.history)
-            with _timed(timings, "retrieve"):
-                hits = tuple(self.index.search(query, self.k, filter=request.filter))
-        else:
-            hits = tuple(Hit(p, 1.0, n) for n, p in enumerate(request.passages, 1))
-        passages = tuple(hit.passage for hit in hits)
-        return _Prepared(Turn(request.question, request.history, passages, query), hits, timings)
+        with _timed(timings, "rewrite"):
+            queries = [stand_alone(request.question, request.history) for request in requests]
+        search = [query for query, r in zip(queries, requests, strict=True) if r.passages is None]
+        with _timed(timings, "retrieve"):
+            found = iter(self.index.search_many(search, self.k, filter=filter) if search else [])
+        share = {name: ms / max(1, len(requests)) for name, ms in timings.items()}
+        prepared = []
+        for request, query in zip(requests, queries, strict=True):
+            given = [Hit(passage, 1.0, n) for n, passage in enumerate(request.passages or (), 1)]
+            hits = tuple(next(found) if request.passages is None else given)
+            turn = Turn(request.question, request.history, tuple(hit.passage for hit in hits), query)
+            prepared.append(_Prepared(turn, hits, share))
+        return prepared
 
     def _finish(self, prepared: _Prepared, said: Generation | None, generate_ms: float) -> Answer:
         """Attach citations, or abstain and say why."""

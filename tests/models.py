@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.training.examples import Example
-from rag_chat.types import EmbedderIdentity, Message, Passage, Turn
+from rag_chat.types import EmbedderIdentity, Generation, Message, Passage, Turn
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = (
@@ -160,3 +160,21 @@ class WordEmbedder:
                 row[int(hashlib.md5(word.encode()).hexdigest(), 16) % 64] += 1.0
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         return np.divide(rows, norms, out=np.full_like(rows, 1 / 8), where=norms > 0)
+
+
+class Scripted:
+    """Says what a function makes of a turn, in pieces of three characters."""
+
+    name = "scripted"
+
+    def __init__(self, say: dict[str, str]) -> None:
+        self.say = say
+        self.turns: list[Turn] = []
+
+    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+        self.turns += turns
+        return [Generation(self.say[turn.question], prompt=f"prompt of {turn.question}") for turn in turns]
+
+    def stream(self, turn: Turn) -> Iterator[str]:
+        text = self.generate([turn])[0].text
+        yield from (text[i : i + 3] for i in range(0, len(text), 3))

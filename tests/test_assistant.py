@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from models import Scripted
 
 from rag_chat.assistant import ABSTENTION, Assistant, Request
 from rag_chat.errors import UsageError
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.retrieval.index import Index
-from rag_chat.types import Answer, Generation, Message, Passage, Turn
-
-
-class Scripted:
-    """Says what a function makes of a turn, in pieces of three characters."""
-
-    name = "scripted"
-
-    def __init__(self, say: dict[str, str]) -> None:
-        self.say = say
-        self.turns: list[Turn] = []
-
-    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
-        self.turns += turns
-        return [Generation(self.say[turn.question], prompt=f"prompt of {turn.question}") for turn in turns]
-
-    def stream(self, turn: Turn) -> Iterator[str]:
-        text = self.generate([turn])[0].text
-        yield from (text[i : i + 3] for i in range(0, len(text), 3))
-
+from rag_chat.types import Answer, Message, Passage
 
 TEA = "How hot is the water for green tea?"
 TEA_REPLY = "Green tea is steeped at 75 degrees."

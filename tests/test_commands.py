@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,11 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from rag_chat.assistant import Assistant
 from rag_chat.commands import cli
+from rag_chat.commands.chatting import Talk
 from rag_chat.commands.printing import clean, json_line
+from rag_chat.types import Generation, Turn
 
 if TYPE_CHECKING:
     from rag_chat.index.embedding import SentenceTransformerEmbedder
@@ -390,6 +393,45 @@ def test_a_chat_goes_on_after_an_error_and_a_script_fails(run: Run, folder: Path
     run("chat", "-i", folder, "-c", "--session", "x", status=2)
 
 
+class Interrupted:
+    """A generator that is interrupted in its first answer."""
+
+    name = "interrupted"
+    answers = 0
+
+    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+        return [Generation("Six minutes.", prompt="") for _ in turns]
+
+    def stream(self, turn: Turn) -> Iterator[str]:
+        self.answers += 1
+        yield f"{turn.passages[0].text.split()[0]} "
+        if self.answers == 1:
+            raise KeyboardInterrupt
+        yield "minutes."
+
+
+def test_an_interrupt_stops_the_answer_and_not_the_conversation(
+    tiny_index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Assistant(tiny_index, Interrupted()).session("eggs") as session:
+        Talk(session, None).run(iter([EGGS]))
+        assert session.history == ()
+        Talk(session, None).run(iter([EGGS, "/quit", EGGS]))
+        assert len(session.history) == 2
+    assert capsys.readouterr().out.count("(stopped)") == 1
+
+
+def test_a_packaged_reader_that_is_missing_is_not_looked_for_elsewhere(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rag_chat.generation import seq2seq
+
+    monkeypatch.setattr(seq2seq, "packaged_reader", lambda: tmp_path / "missing")
+    result = run("ask", EGGS, "-i", folder, status=1)
+    assert "error: The model 'reader' could not be loaded" in result.stderr
+    assert "huggingface.co/reader" not in result.stderr
+
+
 def test_going_on_with_nothing_is_an_error(run: Run, folder: Path) -> None:
     assert "no conversation to go on with" in run("chat", "-i", folder, "-c", status=1).stderr
 
@@ -405,6 +447,8 @@ def test_sessions_are_shown_exported_and_removed(run: Run, folder: Path, tmp_pat
     exported = loaded(run("sessions", "export", "eggs"))
     run("sessions", "export", "eggs", "-o", tmp_path / "eggs.jsonl")
     assert json.loads((tmp_path / "eggs.jsonl").read_text(encoding="utf-8")) == exported
+    nowhere = run("sessions", "export", "eggs", "-o", tmp_path / "no" / "eggs.jsonl", status=1)
+    assert nowhere.stderr.startswith("error: ")
     assert "passages" not in exported["messages"][1]
     run("sessions", "rm", "eggs")
     for command in ("show", "export", "rm"):

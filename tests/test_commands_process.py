@@ -135,8 +135,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(environment: dict[str, str], 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
 def test_an_interrupt_ends_quietly(environment: dict[str, str], tiny_index: Index) -> None:
     command = [sys.executable, CLI, "chat", "-i", str(tiny_index.path), "-m", "extractive"]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         assert process.stderr is not None
         assert "session" in process.stderr.readline()  # greeted: it waits for a question
         process.send_signal(signal.SIGINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from models import Scripted
 
 from rag_chat.assistant import Assistant
 from rag_chat.errors import UsageError
@@ -10,7 +11,6 @@ from rag_chat.evaluation.run import cases, evaluate
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Dialogue, Message
-from test_assistant import Scripted
 
 TEA = "How hot is the water for green tea?"
 HELD_OUT = Dialogue(

@@ -167,7 +167,7 @@ def test_remove(corpus: Path, tmp_path: Path, embedder: HashingEmbedder) -> None
         index.verify()
 
 
-def test_deletion_is_real(corpus: Path, tmp_path: Path, embedder: HashingEmbedder) -> None:
+def test_deletion_is_real(tmp_path: Path, embedder: HashingEmbedder) -> None:
     secret = Document(
         "private", "The codeword xylophonist opens the quetzalcoatl gate.", metadata={"m": "zugzwang"}
     )

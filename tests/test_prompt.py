@@ -66,8 +66,8 @@ def test_all_is_kept_when_it_fits(turn: Turn) -> None:
 def test_each_thing_is_kept_or_dropped(turn: Turn, budget: int) -> None:
     packed = pack(turn, budget=budget, count_tokens=words)
     lines = packed.text.split("\n")
-    lost = [line for line in packed.dropped if line.startswith("passage: ")]
-    messages = [int(line.split()[3]) for line in packed.dropped if line.startswith("history: ")]
+    lost = [line for line in packed.dropped if line.startswith("passage: ") and "its last" not in line]
+    messages = [int(line.split()[3]) for line in packed.dropped if line.startswith("history: its oldest")]
     assert len(lines) == 1 + len(turn.passages) + len(turn.history) - len(lost) - sum(messages)
 
 
@@ -99,11 +99,25 @@ def test_the_question_comes_first_then_the_best_passages_then_recent_turns() -> 
     assert kept[22].dropped == ()
 
 
-def test_a_smaller_passage_takes_the_room_a_large_one_could_not() -> None:
+def test_the_best_passage_is_cut_where_it_does_not_fit() -> None:
     turn = Turn("What?", (), (passage("far too long " * 9, 1), passage("short", 2)))
     packed = pack(turn, budget=8, count_tokens=words)
-    assert packed.text == "question: What?\npassage: short"
+    assert packed.text == "question: What?\npassage: far too long far too"
+    assert packed.dropped == ("passage: p1, its last 22 words", "passage: p2")
+
+
+def test_a_smaller_passage_takes_the_room_a_large_one_could_not() -> None:
+    turn = Turn("What?", (), (passage("best", 0), passage("far too long " * 9, 1), passage("short", 2)))
+    packed = pack(turn, budget=8, count_tokens=words)
+    assert packed.text == "question: What?\npassage: best\npassage: short"
     assert packed.dropped == ("passage: p1",)
+
+
+def test_the_last_message_is_cut_where_it_does_not_fit() -> None:
+    turn = Turn("And?", (Message("user", "older"), Message("assistant", "a b c d")), (passage("w"),))
+    packed = pack(turn, budget=7, count_tokens=words)
+    assert packed.text == "question: And?\nassistant: a b\npassage: w"
+    assert packed.dropped == ("history: its last message, its last 2 words", "history: its oldest 1 messages")
 
 
 def test_the_last_exchange_holds_a_quarter_against_the_passages() -> None:

@@ -84,6 +84,7 @@ def _set_up_logging(verbose: int) -> None:
     logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s")
     if not verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it resets its own logger when imported
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
             warnings.filterwarnings("ignore", module=rf"{name}\b")

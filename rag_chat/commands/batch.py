@@ -43,9 +43,10 @@ def answer_file(
     bad: list[dict[str, Any]] = []
     already, written = len(done), 0
     with answers.open("a", encoding="utf-8") as file, _progress(questions, already) as bar:
-        todo = _to_do(questions, done, filter, bad)
+        todo = _to_do(questions, done, bad)
         while batch := list(itertools.islice(todo, BATCH_SIZE)):
-            for (name, _), answer in zip(batch, bot.answer([request for _, request in batch]), strict=True):
+            answered = bot.answer([request for _, request in batch], filter=filter)
+            for (name, _), answer in zip(batch, answered, strict=True):
                 file.write(json_line({"id": name, **answer_json(answer)}) + "\n")
                 file.flush()
                 written += 1
@@ -60,7 +61,7 @@ def answer_file(
         )
 
 
-def parse_line(text: str, filter: Mapping[str, str] | None = None) -> Line:
+def parse_line(text: str) -> Line:
     """Read one line; raises BadLine."""
     from rag_chat.assistant import Request
 
@@ -77,7 +78,7 @@ def parse_line(text: str, filter: Mapping[str, str] | None = None) -> Line:
     if said[-1].role != "user" or not said[-1].content.strip():
         raise BadLine("its last message is not a question of the user")
     passages = _passages(row["id"], row["passages"]) if row.get("passages") is not None else None
-    return row["id"], Request(said[-1].content, said[:-1], passages, filter)
+    return row["id"], Request(said[-1].content, said[:-1], passages)
 
 
 def _messages(rows: Any) -> tuple[Message, ...]:
@@ -115,14 +116,12 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _to_do(
-    path: Path, done: set[str | int], filter: Mapping[str, str] | None, bad: list[dict[str, Any]]
-) -> Iterator[Line]:
+def _to_do(path: Path, done: set[str | int], bad: list[dict[str, Any]]) -> Iterator[Line]:
     """Yield what is not answered yet; report what cannot be read."""
     seen: set[str | int] = set()
     for number, text in _lines(path):
         try:
-            name, request = parse_line(text, filter)
+            name, request = parse_line(text)
             if name in seen:
                 raise BadLine(f"another line has the id {name!r}")
         except BadLine as reason:

@@ -55,7 +55,9 @@ def doctor(as_json: bool) -> None:
             if check.fix:
                 say(f"    {check.fix}")
     if broken:
-        raise RagChatError(f"{broken} essential checks failed.", "Each line marked !! says how to mend it.")
+        raise RagChatError(
+            f"Essential checks that failed: {broken}.", "Each line marked !! says how to mend it."
+        )
 
 
 def _system() -> Iterator[Check]:

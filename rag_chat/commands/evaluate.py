@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @index_option
 @option("-m", "--model", "models", multiple=True, default=("extractive", "reader"), show_default=True,
         envvar="RAG_CHAT_MODEL", metavar="MODEL",
-        help="A model to score; give it again to compare, the first is what the others are held against.")  # fmt: skip
+        help="A model to score; give it again to compare the others with the first.")  # fmt: skip
 @k_option
 @option("-o", "--output", type=FOLDER, metavar="REPORT_DIR", help="Write report.json there, too.")
 @device_option

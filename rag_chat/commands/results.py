@@ -66,7 +66,7 @@ def say_support(answer: Answer) -> None:
 def say_hits(hits: Sequence[Hit]) -> None:
     """Print passages with their score and their text."""
     for hit in hits:
-        say(f"{hit.rank}. {_place(hit.passage.title, hit.passage.source)}  {hit.score:.4f}")
+        say(f"{hit.rank}. {_place(hit.passage.title, hit.passage.source)}  {hit.score:.4g}")
         for paragraph in clean(hit.passage.text).splitlines():
             say(textwrap.fill(paragraph, WIDTH, initial_indent="   ", subsequent_indent="   "))
 
@@ -76,7 +76,7 @@ def say_trace(trace: Mapping[str, Any]) -> None:
     say(f"searched for: {one_line(trace['query'])}")
     for rank, hit in enumerate(trace["hits"], 1):
         parts = [f"{name} {hit[name]:.3f}" for name in ("dense", "lexical") if hit[name] is not None]
-        say(f"  {rank}. {hit['score']:.4f} {_place(hit['title'], hit['source'])} {' '.join(parts)}")
+        say(f"  {rank}. {hit['score']:.4g} {_place(hit['title'], hit['source'])} {' '.join(parts)}")
     took = ", ".join(f"{name} {ms:.0f} ms" for name, ms in trace["timings_ms"].items())
     say(f"model: {trace['model']} ({took})")
     for dropped in trace["dropped"]:

@@ -153,8 +153,7 @@ def _given(name: str, value: dict[str, Any]) -> Passage:
     text = _string(value, "text")
     if not text.strip():
         raise Fault(f"the passage {name} has no 'text'")
-    title = _string(value, "title")
-    return Passage(name, name, title, text, 0, len(text), context=title)
+    return Passage(name, name, _string(value, "title"), text, 0, len(text))
 
 
 def _objects(values: Any, where: str) -> list[dict[str, Any]]:

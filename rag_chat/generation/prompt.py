@@ -29,8 +29,9 @@ def pack(turn: Turn, *, budget: int, count_tokens: CountTokens) -> Packed:
 
     What matters most is kept longest: the question, the passages best first, then the history, newest
     first. One exception: the last exchange holds a quarter of the budget against the passages, since a
-    follow-up means nothing without it. A question that alone exceeds the budget is cut at its end. The
-    budget must hold what `count_tokens` counts for an empty text (a model's special tokens).
+    follow-up means nothing without it. The question, the best passage and the last message are cut at
+    their end where they do not fit; what comes after them is left out whole. The budget must hold what
+    `count_tokens` counts for an empty text (a model's special tokens).
     """
     packer = _Packer(budget, count_tokens)
     packer.question(turn.question)
@@ -51,7 +52,7 @@ def _one_line(text: str) -> str:
 
 
 def _passage_line(passage: Passage) -> str:
-    head = passage.context if passage.kind == "topic" else ""
+    head = (passage.context or passage.title) if passage.kind == "topic" else ""
     body = _one_line(passage.text)
     return f"passage: {_one_line(head)}: {body}" if head else f"passage: {body}"
 
@@ -72,44 +73,63 @@ class _Packer:
 
     def question(self, question: str) -> None:
         text = f"question: {_one_line(question)}"
-        self._question, lost = self._cut(text)
+        self._question, lost = _cut(text, lambda start: self._count(start) <= self._budget)
         if lost:
             self._dropped.append(f"question: its last {lost}")
 
     def passages(self, passages: Sequence[Passage], *, reserve: int) -> None:
-        for passage in passages:
-            self._passages.append(_passage_line(passage))
-            if self._count(self._text()) > self._budget - reserve:
-                self._passages.pop()
+        room = self._budget - reserve
+        for rank, passage in enumerate(passages):
+            line = _passage_line(passage)
+            if self._fits(self._passages, len(self._passages), line, room):
+                self._passages.append(line)
+            elif rank == 0:
+                self._passages, lost = self._beginning(self._passages, line, room)
+                self._dropped.append(f"passage: {passage.id}{lost}")
+            else:
                 self._dropped.append(f"passage: {passage.id}")
 
     def history(self, lines: Sequence[str]) -> None:
         for position, line in enumerate(reversed(lines)):
-            self._history.insert(0, line)
-            if self._count(self._text()) > self._budget:
-                self._history.pop(0)
-                self._dropped.append(f"history: its oldest {len(lines) - position} messages")
-                return
+            if self._fits(self._history, 0, line, self._budget):
+                self._history.insert(0, line)
+                continue
+            older = len(lines) - position
+            if position == 0:
+                self._history, lost = self._beginning(self._history, line, self._budget)
+                self._dropped += [f"history: its last message{lost}"] if lost else []
+                older -= bool(lost)
+            self._dropped += [f"history: its oldest {older} messages"] if older else []
+            return
 
-    def _fits(self, text: str) -> bool:
-        return self._count(text) <= self._budget
+    def _fits(self, part: list[str], place: int, line: str, room: int) -> bool:
+        part.insert(place, line)
+        fits = self._count(self._text()) <= room
+        part.pop(place)
+        return fits
 
-    def _cut(self, text: str) -> tuple[str, str]:
-        """The longest beginning that fits, in whole words where one does, and what was lost."""
-        words = text.split(" ")
-        keep = _longest(len(words), lambda n: self._fits(" ".join(words[:n])))
-        if keep > 1 or keep == len(words):  # the first word is the label
-            lost = f"{len(words) - keep} words" if keep < len(words) else ""
-            return " ".join(words[:keep]), lost
-        # A language without spaces, or a long link.
-        keep = _longest(len(text), lambda n: self._fits(text[:n]))
-        return text[:keep], f"{len(text) - keep} characters"
+    def _beginning(self, part: list[str], line: str, room: int) -> tuple[list[str], str]:
+        """The part with as much of a line as fits, none if that is only its label, and what was lost."""
+        kept, lost = _cut(line, lambda start: self._fits(part, 0, start, room))
+        return ([kept], f", its last {lost}") if len(kept.split()) > 2 else ([], "")
 
     def _text(self) -> str:
         return "\n".join([self._question, *self._history, *self._passages])
 
     def packed(self) -> Packed:
         return Packed(self._text(), tuple(self._dropped))
+
+
+def _cut(text: str, fits: Callable[[str], bool]) -> tuple[str, str]:
+    """The longest beginning that fits, in whole words where one does, and what was lost."""
+    words = text.split(" ")
+    keep = _longest(len(words), lambda n: fits(" ".join(words[:n])))
+    if keep > 1 or keep == len(words):  # the first word is the label
+        lost = f"{len(words) - keep} words" if keep < len(words) else ""
+        return " ".join(words[:keep]), lost
+    # A language without spaces, or a long link.
+    keep = _longest(len(text), lambda n: fits(text[:n]))
+    return text[:keep], f"{len(text) - keep} characters"
 
 
 def _longest(most: int, fits: Callable[[int], bool]) -> int:

@@ -226,7 +226,8 @@ def load_seq2seq(name: str, dtype: Any = None) -> tuple[Any, Any]:
 
     logging.disable_progress_bar()
     place = _place(name)
-    model = str(place) if place.exists() else name
+    # "reader" is never looked up on the hub: whoever registered that name there is a stranger
+    model = str(place) if place.exists() or name == PACKAGED_READER else name
     try:
         tokenizer = AutoTokenizer.from_pretrained(model)
         return AutoModelForSeq2SeqLM.from_pretrained(model, dtype=dtype or torch.float32), tokenizer

@@ -133,10 +133,15 @@ class DenseIndex:
     @classmethod
     def read(cls, path: Path, kind: Kind, recall: float | None) -> DenseIndex:
         """Read what `write` wrote; raises RuntimeError or OSError. Check its digest first."""
-        # No array is larger than its file; before FAISS 1.14 there is no such limit.
-        if hasattr(_faiss(), "set_deserialization_vector_byte_limit"):
-            _faiss().set_deserialization_vector_byte_limit(max(path.stat().st_size, 1 << 20))
-        return cls(_faiss().read_index(str(path)), kind, recall)
+        faiss = _faiss()
+        if not hasattr(faiss, "set_deserialization_vector_byte_limit"):  # before FAISS 1.14
+            return cls(faiss.read_index(str(path)), kind, recall)
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(max(path.stat().st_size, 1 << 20))
+        try:  # no array is larger than its file
+            return cls(faiss.read_index(str(path)), kind, recall)
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
 
 
 def choose(kind: IndexType, count: int) -> Kind:

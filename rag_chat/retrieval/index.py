@@ -53,6 +53,8 @@ class Index(IndexFolder):
     ) -> list[list[Hit]]:
         """Search for each query, with all of them embedded at once; `exclude_sources`: one for each."""
         _check(queries, k, mode)
+        if not queries:
+            return []
         vectors = None if mode == "lexical" else self.embedder.embed(queries, query=True)
         with self.snapshot():
             allowed = self.store.matching(filter) if filter else None
