@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from rag_chat.commands.opening import resolve_model
-from rag_chat.commands.options import FOLDER, json_option, option
+from rag_chat.commands.options import FOLDER, json_option, key_values, option
 from rag_chat.commands.printing import emit, note_skipped, say, table
-from rag_chat.config import TrainingSettings
+from rag_chat.config import TrainingSettings, from_mapping
 from rag_chat.errors import UsageError
 
 if TYPE_CHECKING:
     from rag_chat.types import Skipped
 
 _USUAL = TrainingSettings()
+_OTHERS = ", ".join(f.name for f in fields(TrainingSettings) if f.name not in ("epochs", "max_minutes"))
 _DIALOGUES = click.Path(exists=True, path_type=Path)
 
 
@@ -35,12 +36,9 @@ _DIALOGUES = click.Path(exists=True, path_type=Path)
 @option("--dev", type=_DIALOGUES, multiple=True, metavar="FILE",
         help="Dialogues to choose the best checkpoint by; by default some are held out.")  # fmt: skip
 @option("--epochs", type=float, default=_USUAL.epochs, show_default=True)
-@option("--batch-size", type=click.IntRange(min=1), default=_USUAL.batch_size, show_default=True)
-@option("--learning-rate", type=float, default=_USUAL.learning_rate, show_default=True)
 @option("--max-minutes", type=float, default=_USUAL.max_minutes, show_default=True, help="0: no limit.")
-@option("--passages", type=click.IntRange(min=0), default=_USUAL.passages, show_default=True, metavar="N",
-        help="Passages put to the model in each turn.")  # fmt: skip
-@option("--seed", type=int, default=_USUAL.seed, show_default=True)
+@option("--set", "others", callback=key_values, multiple=True, metavar="NAME=VALUE",
+        help=f"Any other setting: {_OTHERS}.")  # fmt: skip
 @option("--resume", is_flag=True, help="Go on from the last checkpoint of a run that was stopped.")
 @option("--force", is_flag=True, help="Replace a model that is there already.")
 @json_option
@@ -51,11 +49,8 @@ def train(
     base: str,
     dev: Sequence[Path],
     epochs: float,
-    batch_size: int,
-    learning_rate: float,
     max_minutes: float,
-    passages: int,
-    seed: int,
+    others: Mapping[str, str] | None,
     resume: bool,
     force: bool,
     as_json: bool,
@@ -63,14 +58,8 @@ def train(
     """Fine-tune a model on dialogues, as it will be served."""
     if output.exists() and any(output.iterdir()) and not (force or resume):
         raise UsageError(f"{output} is there already.", "Name another folder, or replace it with --force.")
-    settings = TrainingSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        max_minutes=max_minutes,
-        passages=passages,
-        seed=seed,
-    )
+    given = {"epochs": epochs, "max_minutes": max_minutes, **(others or {})}
+    settings = from_mapping(TrainingSettings, given)
     from rag_chat import training
 
     skipped: list[Skipped] = []

@@ -92,7 +92,7 @@ def finetune(
         best_f1=max((f1 for _, f1 in curve), default=0.0),
         curve=curve,
     )
-    save_checkpoint(model, tokenizer, output, generation)
+    save_checkpoint(model.half() if settings.half else model, tokenizer, output, generation)
     (output / "training.json").write_text(
         json.dumps(
             {"settings": dataclasses.asdict(settings), "report": dataclasses.asdict(report)},
