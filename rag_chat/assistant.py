@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 from rag_chat.conversation.query import stand_alone
 from rag_chat.conversation.sessions import SessionStore, new_session_id
@@ -17,7 +18,7 @@ from rag_chat.generation.citations import cite
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.generation.seq2seq import PACKAGED_READER
 from rag_chat.retrieval.index import Index
-from rag_chat.types import Answer, Citation, Generation, Generator, Hit, Message, Passage, Scalar, Turn
+from rag_chat.types import Answer, Citation, Generator, Hit, Message, Passage, Prompt, Scalar, Turn
 
 ABSTENTION = "I could not find that in my documents."
 
@@ -115,7 +116,7 @@ class Assistant:
                     if not UNANSWERABLE.startswith(_bare(text)):
                         yield text[sent:]
                         sent = len(text)
-        said = Generation(text, prompt=prepared.turn.question) if prepared.turn.passages else None
+        said = text if prepared.turn.passages else None
         answer = self._finish(prepared, said, timings.get("generate", 0.0))
         if not sent:
             yield answer.text
@@ -140,31 +141,32 @@ class Assistant:
             prepared.append(_Prepared(turn, hits, share))
         return prepared
 
-    def _finish(self, prepared: _Prepared, said: Generation | None, generate_ms: float) -> Answer:
+    def _finish(self, prepared: _Prepared, said: str | None, generate_ms: float) -> Answer:
         """Attach citations, or abstain and say why."""
         citations, reason, timings = tuple[Citation, ...](), "", dict(prepared.timings)
         timings["generate"] = generate_ms
-        abstained = said is None or _bare(said.text) in ("", UNANSWERABLE)
+        abstained = said is None or _bare(said) in ("", UNANSWERABLE)
         if said is None:
             reason = "Nothing in the index matches the question."
         elif abstained:
             reason = "The passages found do not answer the question."
         else:
             with _timed(timings, "cite"):
-                citations = cite(said.text, prepared.turn.passages, question=prepared.turn.question)
+                citations = cite(said, prepared.turn.passages, question=prepared.turn.question)
             reason = "" if citations else "No passage supports this answer."
+        prompt = self.generator.prompt(prepared.turn) if prepared.turn.passages else Prompt("")
         return Answer(
-            text=ABSTENTION if said is None or abstained else said.text,
+            text=ABSTENTION if said is None or abstained else said,
             citations=citations,
             query=prepared.turn.query,
             abstained=abstained,
             reason=reason,
             hits=prepared.hits,
-            model=self.generator.name if said else str(self._model),
+            model=self.generator.name if prepared.turn.passages else str(self._model),
             session="",
             timings_ms={name: round(ms, 1) for name, ms in timings.items()},
-            prompt=said.prompt if said else "",
-            dropped=said.dropped if said else (),
+            prompt=prompt.text,
+            dropped=prompt.dropped,
         )
 
 
@@ -173,6 +175,7 @@ class Session:
 
     def __init__(self, assistant: Assistant, store: SessionStore, name: str) -> None:
         self.id = name
+        self.last: Answer | None = None
         self._assistant = assistant
         self._store = store
 
@@ -194,25 +197,34 @@ class Session:
         return self._keep(question, self._assistant.ask(question, self.history, filter=filter))
 
     def stream(self, question: str, *, filter: Filter | None = None) -> Iterator[str]:
-        """Yield the answer piece by piece; the turn is kept once the answer is whole."""
-        for piece in self._assistant.stream(question, self.history, filter=filter):
+        """Yield the answer piece by piece; the turn is kept, and is `last`, once the answer is whole."""
+        yield from self._stream(question, self.history, filter)
+
+    def retry(self, *, filter: Filter | None = None) -> Iterator[str]:
+        """Ask the last question again, as `stream` does; the new answer takes the old one's place."""
+        *before, question, _ = self.history or _nothing_asked()
+        yield from self._stream(question.content, before, filter, again=True)
+
+    def _stream(
+        self, question: str, history: Sequence[Message], filter: Filter | None, *, again: bool = False
+    ) -> Iterator[str]:
+        for piece in self._assistant.stream(question, history, filter=filter):
             if isinstance(piece, Answer):
-                self.last = self._keep(question, piece)
+                if again:
+                    self._store.drop_last_turn(self.id)
+                self._keep(question, piece)
             else:
                 yield piece
-
-    def retry(self) -> str:
-        """Forget the last turn and return its question, to be asked again."""
-        questions = [message.content for message in self.history if message.role == "user"]
-        if not questions:
-            raise UsageError("There is nothing to ask again yet.", "Ask a question first.")
-        self._store.drop_last_turn(self.id)
-        return questions[-1]
 
     def _keep(self, question: str, answer: Answer) -> Answer:
         kept = replace(answer, session=self.id)
         self._store.append_turn(self.id, question, kept)
+        self.last = kept
         return kept
+
+
+def _nothing_asked() -> NoReturn:
+    raise UsageError("There is nothing to ask again yet.", "Ask a question first.")
 
 
 def _bare(text: str) -> str:

@@ -152,11 +152,10 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
-    """A generated reply, the input it was generated from, and what did not fit into that input."""
+class Prompt:
+    """What a model is given for a turn, and a line for each thing that did not fit into it."""
 
     text: str
-    prompt: str
     dropped: tuple[str, ...] = ()
 
 
@@ -197,7 +196,11 @@ class Generator(Protocol):
     @property
     def name(self) -> str: ...
 
-    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+    def prompt(self, turn: Turn) -> Prompt:
+        """Return what the model is given for this turn."""
+        ...
+
+    def generate(self, turns: Sequence[Turn]) -> list[str]:
         """Answer each turn, in order."""
         ...
 

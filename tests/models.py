@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.training.examples import Example
-from rag_chat.types import EmbedderIdentity, Generation, Message, Passage, Turn
+from rag_chat.types import EmbedderIdentity, Message, Passage, Prompt, Turn
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = (
@@ -171,10 +171,13 @@ class Scripted:
         self.say = say
         self.turns: list[Turn] = []
 
-    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+    def prompt(self, turn: Turn) -> Prompt:
+        return Prompt(f"prompt of {turn.question}")
+
+    def generate(self, turns: Sequence[Turn]) -> list[str]:
         self.turns += turns
-        return [Generation(self.say[turn.question], prompt=f"prompt of {turn.question}") for turn in turns]
+        return [self.say[turn.question] for turn in turns]
 
     def stream(self, turn: Turn) -> Iterator[str]:
-        text = self.generate([turn])[0].text
+        text = self.generate([turn])[0]
         yield from (text[i : i + 3] for i in range(0, len(text), 3))

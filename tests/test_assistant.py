@@ -98,17 +98,21 @@ def test_a_session_remembers_and_retrieved_text_never_enters_it(
         assert [message.content for message in chat.history] == said
 
 
-def test_streaming_in_a_session_keeps_the_turn(assistant: Assistant) -> None:
+def test_a_streamed_turn_is_kept_and_a_retry_takes_its_place(
+    assistant: Assistant, scripted: Scripted
+) -> None:
     with assistant.session() as chat:
         assert "".join(chat.stream(TEA)) == TEA_REPLY
         assert [message.role for message in chat.history] == ["user", "assistant"]
-        assert chat.retry() == TEA
-        assert chat.history == ()
+        assert chat.last is not None
+        scripted.say[TEA] = "Green tea is steeped for two minutes."
+        assert "".join(chat.retry()) == scripted.say[TEA]
+        assert [message.content for message in chat.history] == [TEA, scripted.say[TEA]]
 
 
 def test_retry_with_nothing_said_is_refused(assistant: Assistant) -> None:
     with assistant.session() as chat, pytest.raises(UsageError, match="nothing to ask again"):
-        chat.retry()
+        next(chat.retry())
 
 
 @pytest.mark.parametrize("question", ["", "  \n"])

@@ -42,7 +42,8 @@ class Listener(BaseChatModel):
 
 def test_passages_go_into_the_system_message_and_nowhere_else() -> None:
     listener = Listener()
-    (generation,) = ChatModelGenerator(listener).generate([TURN])
+    generator = ChatModelGenerator(listener)
+    generator.generate([TURN])
     ((system, *said),) = listener.heard
     assert system.type == "system"
     assert "[1] Tromsø\nThe city of Tromsø lies in Norway." in system.content
@@ -52,12 +53,12 @@ def test_passages_go_into_the_system_message_and_nowhere_else() -> None:
         ("ai", "Tromsø is one."),
         ("human", "And where is it?"),
     ]
-    assert generation.prompt == system.content
+    assert generator.prompt(TURN).text == system.content
 
 
 def test_answers_each_turn_in_order_and_without_space_around() -> None:
     turns = [Turn(f" {n}\n") for n in range(9)]
-    assert [g.text for g in ChatModelGenerator(Listener()).generate(turns)] == [str(n) for n in range(9)]
+    assert ChatModelGenerator(Listener()).generate(turns) == [str(n) for n in range(9)]
 
 
 def test_the_stream_joined_is_the_answer() -> None:

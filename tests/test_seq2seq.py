@@ -50,13 +50,10 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Seq2SeqGenerator:
 
 
 def test_says_what_it_was_taught_as_the_evidence_writes_it(reader: Seq2SeqGenerator) -> None:
-    generations = reader.generate(TURNS)
-    assert tuple(generation.text for generation in generations) == models.ANSWERS
-    assert (
-        generations[0].prompt
-        == "question: Where is Tromsø?\npassage: Tromsø: The city of Tromsø lies in Norway."
-    )
-    assert generations[0].dropped == ()
+    assert tuple(reader.generate(TURNS)) == models.ANSWERS
+    prompt = reader.prompt(TURNS[0])
+    assert prompt.text == "question: Where is Tromsø?\npassage: Tromsø: The city of Tromsø lies in Norway."
+    assert prompt.dropped == ()
 
 
 @pytest.mark.parametrize("name", ["reader", "cased", "t5"])
@@ -73,7 +70,7 @@ def test_the_stream_joined_is_the_answer(name: str, request: pytest.FixtureReque
     generator = request.getfixturevalue(name)
     for turn in [*TURNS, *OTHERS]:
         pieces = list(generator.stream(turn))
-        assert "".join(pieces) == generator.generate([turn])[0].text
+        assert "".join(pieces) == generator.generate([turn])[0]
 
 
 def test_the_stream_comes_in_pieces(reader: Seq2SeqGenerator) -> None:
@@ -85,7 +82,7 @@ def test_the_word_for_no_answer_stays_as_it_is(
 ) -> None:
     monkeypatch.setattr(reader, "_answer", lambda packed: ["unanswerable"] * len(packed))
     monkeypatch.setattr(reader, "_running_text", lambda _: iter(["un", "unanswerable"]))
-    assert reader.generate([TURNS[0]])[0].text == "unanswerable"
+    assert reader.generate([TURNS[0]])[0] == "unanswerable"
     assert list(reader.stream(TURNS[0])) == ["unanswerable"]
 
 
@@ -148,25 +145,25 @@ def test_several_threads_may_ask_at_once(reader: Seq2SeqGenerator) -> None:
     wanted = list(models.ANSWERS)
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: reader.generate(TURNS), range(16)):
-            assert [generation.text for generation in found] == wanted
+            assert found == wanted
 
 
 def test_the_budget_is_the_models(reader: Seq2SeqGenerator, trained_reader: Path) -> None:
     assert reader.settings == models.SHORT  # read from the checkpoint
     many = Turn("Where?", (), tuple(replace(models.PLACE, id=f"p{n}") for n in range(9)))
-    packed = reader.pack(many)
+    packed = reader.prompt(many)
     assert reader._count(packed.text) <= 48
     assert packed.dropped[0].startswith("passage: p")
     greedy = replace(models.SHORT, input_tokens=999, answer_tokens=999)
     generous = Seq2SeqGenerator(trained_reader, device="cpu", settings=greedy)
-    (generation,) = generous.generate([many])  # the model has 64 places, and no more are used
-    assert generous._count(generation.prompt) <= 64
-    assert generation.dropped
+    assert generous.generate([many])  # the model has 64 places, and no more are used
+    assert generous._count(generous.prompt(many).text) <= 64
+    assert generous.prompt(many).dropped
 
 
 def test_answers_have_so_many_tokens_at_most(cased: Seq2SeqGenerator) -> None:
-    for generation in cased.generate(OTHERS):
-        assert len(cased._tokenizer(generation.text, add_special_tokens=False).input_ids) <= 30
+    for answer in cased.generate(OTHERS):
+        assert len(cased._tokenizer(answer, add_special_tokens=False).input_ids) <= 30
 
 
 def test_unicode_and_unknown_words(reader: Seq2SeqGenerator) -> None:

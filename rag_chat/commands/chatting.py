@@ -26,7 +26,6 @@ from rag_chat.errors import RagChatError, SessionError, UsageError
 
 if TYPE_CHECKING:
     from rag_chat.assistant import Assistant, Session
-    from rag_chat.types import Answer
 
 PROMPT = "> "
 HELP = """\
@@ -93,7 +92,6 @@ class Talk:
         self.failed = False
         self._session = session
         self._filter = filter
-        self._last: Answer | None = None
 
     def run(self, lines: Iterator[str]) -> None:
         """Answer until the lines end or one of them is /quit."""
@@ -113,7 +111,13 @@ class Talk:
                 self.failed = True
 
     def _ask(self, question: str) -> None:
-        pieces = cast(Generator[str], self._session.stream(question, filter=self._filter))
+        self._say(self._session.stream(question, filter=self._filter))
+
+    def _retry(self) -> None:
+        self._say(self._session.retry(filter=self._filter))
+
+    def _say(self, answer: Iterator[str]) -> None:
+        pieces = cast(Generator[str], answer)
         try:
             for piece in pieces:
                 say(piece, end="")
@@ -122,14 +126,9 @@ class Talk:
             say(" (stopped)\n")
             return
         say()
-        self._last = self._session.last
-        say_support(self._last)
+        if self._session.last is not None:
+            say_support(self._session.last)
         say()
-
-    def _retry(self) -> None:
-        question = self._session.retry()
-        say(f"{PROMPT}{question}")
-        self._ask(question)
 
     def _why(self) -> None:
         from rag_chat.conversation.sessions import SessionStore
@@ -141,9 +140,9 @@ class Talk:
         say()
 
     def _sources(self) -> None:
-        if self._last is None:
+        if self._session.last is None:
             raise _nothing_asked()
-        say_hits(self._last.hits)
+        say_hits(self._session.last.hits)
         say()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rag_chat.errors import ModelError
 from rag_chat.generation.prompt import UNANSWERABLE
-from rag_chat.types import Generation, Turn
+from rag_chat.types import Prompt, Turn
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -32,16 +32,17 @@ class ChatModelGenerator:
         else:
             self.name, self._model = type(model).__name__, model
 
-    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+    def prompt(self, turn: Turn) -> Prompt:
+        """The system message for a turn; history and question follow as messages of their own."""
+        return Prompt(_instructions(turn))
+
+    def generate(self, turns: Sequence[Turn]) -> list[str]:
         """Answer each turn, in order."""
         try:
             answers = self._model.batch([list(_messages(turn)) for turn in turns])
         except Exception as error:  # each provider raises its own kinds
             raise self._failed(error) from error
-        return [
-            Generation(str(answer.text).strip(), prompt=_instructions(turn))
-            for answer, turn in zip(answers, turns, strict=True)
-        ]
+        return [str(answer.text).strip() for answer in answers]
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer as the provider sends it, without white space around it."""

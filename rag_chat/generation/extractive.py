@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rag_chat.generation.citations import quotable
 from rag_chat.generation.prompt import UNANSWERABLE
-from rag_chat.types import Embedder, Generation, Passage, Turn
+from rag_chat.types import Embedder, Passage, Prompt, Turn
 
 EXTRACTIVE = "extractive"
 
@@ -23,9 +23,13 @@ class ExtractiveReader:
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
 
-    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+    def prompt(self, turn: Turn) -> Prompt:
+        """The query that the sentences are ranked by."""
+        return Prompt(turn.query or turn.question)
+
+    def generate(self, turns: Sequence[Turn]) -> list[str]:
         """Answer each turn, in order."""
-        return [Generation(self._best(turn), prompt=turn.query or turn.question) for turn in turns]
+        return [self._best(turn) for turn in turns]
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer whole: there is nothing to wait for."""

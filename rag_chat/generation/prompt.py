@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from rag_chat.types import Message, Passage, Turn
+from rag_chat.types import Message, Passage, Prompt, Turn
 
 PROMPT_VERSION = 1
 """Stored in every checkpoint; a checkpoint trained on another version is refused on load."""
@@ -16,16 +15,8 @@ UNANSWERABLE = "unanswerable"
 CountTokens = Callable[[str], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A model input of at most the budget asked for, and a line for each thing that was left out."""
-
-    text: str
-    dropped: tuple[str, ...]
-
-
-def pack(turn: Turn, *, budget: int, count_tokens: CountTokens) -> Packed:
-    """Write a turn as model input of at most `budget` tokens.
+def pack(turn: Turn, *, budget: int, count_tokens: CountTokens) -> Prompt:
+    """Write a turn as model input of at most `budget` tokens, and say what was left out.
 
     What matters most is kept longest: the question, the passages best first, then the history, newest
     first. One exception: the last exchange holds a quarter of the budget against the passages, since a
@@ -116,8 +107,8 @@ class _Packer:
     def _text(self) -> str:
         return "\n".join([self._question, *self._history, *self._passages])
 
-    def packed(self) -> Packed:
-        return Packed(self._text(), tuple(self._dropped))
+    def packed(self) -> Prompt:
+        return Prompt(self._text(), tuple(self._dropped))
 
 
 def _cut(text: str, fits: Callable[[str], bool]) -> tuple[str, str]:

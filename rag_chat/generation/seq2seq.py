@@ -12,9 +12,9 @@ from typing import Any
 from rag_chat.config import GenerationSettings
 from rag_chat.errors import ModelError
 from rag_chat.generation.checkpoint import read_card
-from rag_chat.generation.prompt import UNANSWERABLE, Packed, pack
+from rag_chat.generation.prompt import UNANSWERABLE, pack
 from rag_chat.generation.surface import LOOKAHEAD, Surface
-from rag_chat.types import Generation, Turn
+from rag_chat.types import Prompt, Turn
 
 PACKAGED_READER = "reader"
 """The name of the model that ships with the library."""
@@ -50,19 +50,25 @@ class Seq2SeqGenerator:
         self.device = device or _best_device()
         dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
         self._model, self._tokenizer = load_seq2seq(self.name, dtype)
-        self._model.to(self.device).eval()
+        try:
+            self._model.to(self.device).eval()
+        except (RuntimeError, AssertionError) as error:  # torch raises either for a device it lacks
+            raise ModelError(
+                f"The device {self.device!r} cannot be used: {error}", "See what there is: rag-chat doctor"
+            ) from error
+        self._model.generation_config.max_length = None  # a default of 20 that answer_tokens replaces
         self._lock = threading.Lock()  # fast tokenizers keep padding as state ("Already borrowed")
 
-    def generate(self, turns: Sequence[Turn]) -> list[Generation]:
+    def generate(self, turns: Sequence[Turn]) -> list[str]:
         """Answer each turn, in order; batches hold turns of like length."""
-        packed = [self.pack(turn) for turn in turns]
+        packed = [self.prompt(turn) for turn in turns]
         by_length = sorted(range(len(turns)), key=lambda i: len(packed[i].text))
         answers = [""] * len(turns)
         for start in range(0, len(turns), BATCH_SIZE):
             batch = by_length[start : start + BATCH_SIZE]
             for i, said in zip(batch, self._answer([packed[i] for i in batch]), strict=True):
                 answers[i] = "".join(_pieces(self._surface(turns[i]), said)) if self._uncased else said
-        return [Generation(text, p.text, p.dropped) for text, p in zip(answers, packed, strict=True)]
+        return answers
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer as it is generated; closing the iterator stops the generation."""
@@ -78,7 +84,7 @@ class Seq2SeqGenerator:
             sent = settled
         yield from pieces[sent:]
 
-    def pack(self, turn: Turn) -> Packed:
+    def prompt(self, turn: Turn) -> Prompt:
         """The model input for a turn, within this model's budget."""
         budget = self._at_most(self.settings.input_tokens)
         return pack(turn, budget=budget, count_tokens=self._count)
@@ -95,7 +101,7 @@ class Seq2SeqGenerator:
         with self._lock:
             return self._tokenizer(text, verbose=False, **options)
 
-    def _answer(self, packed: Sequence[Packed]) -> list[str]:
+    def _answer(self, packed: Sequence[Prompt]) -> list[str]:
         import torch
 
         inputs = self._encode([p.text for p in packed], padding=True, return_tensors="pt")
@@ -125,7 +131,7 @@ class Seq2SeqGenerator:
         """Yield all that has been said, again after each token."""
         from transformers import StoppingCriteriaList
 
-        inputs = self._encode([self.pack(turn).text], return_tensors="pt")
+        inputs = self._encode([self.prompt(turn).text], return_tensors="pt")
         tokens, left, failure = _Tokens(), threading.Event(), list[BaseException]()
         options = {**self._inputs(inputs), **self._limits, "num_beams": 1, "streamer": tokens}
         options["stopping_criteria"] = StoppingCriteriaList([lambda *_, **__: left.is_set()])
