@@ -20,9 +20,9 @@ def gather(
 ) -> list[Example]:
     """Return the examples of dialogues with passages from the index, k each.
 
-    A conversation is never retrieved for itself. Where the reply names its `sources` and none of them
-    was found, the best passage of one is put in a random place; in a `gold_dropout` share of such turns
-    all passages that rest on the sources are taken away instead, and the turn becomes an abstention.
+    A conversation is never retrieved for itself. Where the reply names its `sources` and the passage
+    that says most of it was not found, that passage is put in a random place; in a `gold_dropout` share
+    of such turns all that rests on the sources is taken away instead, and the turn becomes an abstention.
     """
     examples = [example for dialogue in dialogues for example in turn_examples(dialogue)]
     cited = {d.id: frozenset(s for m in d.messages for s in m.sources) for d in dialogues}
@@ -62,10 +62,10 @@ def _with_gold(
         rests = frozenset(example.sources)
         kept = [p for p in turn.passages if p.source not in gold and not _rests_on(p, rests, cited)]
         return replace(example, turn=replace(turn, passages=tuple(kept)), target=UNANSWERABLE)
-    passages = list(turn.passages)
-    if not any(p.source in gold for p in passages):
+    passages, best = list(turn.passages), _best_of(rng.choice(sorted(gold)), example, index)
+    if best not in passages:
         passages[-1:] = []
-        passages.insert(rng.randint(0, len(passages)), _best_of(rng.choice(sorted(gold)), example, index))
+        passages.insert(rng.randint(0, len(passages)), best)
     return replace(example, turn=replace(turn, passages=tuple(passages)))
 
 

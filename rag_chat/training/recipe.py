@@ -3,9 +3,9 @@
     python -m rag_chat.training.recipe DATA OUT
 
 DATA is a folder that holds the public corpora (their names are those of the functions below; what is
-absent is left out), OUT gets `cloze.jsonl` and `reading.jsonl`: dialogues whose replies carry their
-passages, so that `rag-chat train` reads them like any other. Only training parts are used, and the SQuAD
-articles set aside for evaluation are never in DATA.
+absent is left out), OUT gets `cloze.jsonl`, `reading.jsonl` and `replay.jsonl`: dialogues whose replies
+carry their passages, so that `rag-chat train` reads them like any other. Only what may be trained on is
+used, and the SQuAD articles set aside for evaluation are never in DATA.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rag_chat.types import Dialogue, Message, Passage
 _log = logging.getLogger(__name__)
 
 SEED = 13
+REPLAYED = 3_500
 NO_ANSWER = "I could not find that in my documents."
 PROSE = ("openstax", "wikitext", "government", "technical_books", "handbooks")
 
@@ -46,6 +47,7 @@ def main(data: Path, out: Path) -> None:
         reading += made
     random.Random(SEED).shuffle(reading)
     write_dialogues(reading, out / "reading.jsonl")
+    write_dialogues(replay(data, random.Random(SEED + 1)), out / "replay.jsonl")
 
 
 def exercise(
@@ -64,10 +66,22 @@ def exercise(
     return Dialogue(name, (*history, Message("user", question), reply))
 
 
-def squad(data: Path, rng: random.Random) -> Exercises:
+def replay(data: Path, rng: random.Random) -> list[Dialogue]:
+    """Questions answered by whole sentences, as dialogues are: for going on reading while tuning on those."""
+    made = [*squad(data, rng, whole=1.0), *qed(data, rng), *glossary(data, rng)]
+    sized = [one for one in made if 5 <= len(_answer(one).split()) <= 30]
+    return rng.sample(sized, min(REPLAYED, len(sized)))
+
+
+def _answer(dialogue: Dialogue) -> str:
+    reply = dialogue.messages[-1]
+    return "" if reply.abstained else reply.content
+
+
+def squad(data: Path, rng: random.Random, *, whole: float = 0.4) -> Exercises:
     """SQuAD questions over a window of their paragraph, beside others of the same article.
 
-    Two answers in five are the whole sentence that holds the answer, so that the reader learns both.
+    A share of the answers, `whole`, is the whole sentence that holds the answer.
     """
     rows = list(_rows(data / "squad_half" / "train.jsonl.xz"))
     articles: dict[str, list[str]] = {}
@@ -81,7 +95,7 @@ def squad(data: Path, rng: random.Random) -> Exercises:
         text = _window(row["context"], answer, rng)
         others = [(title, _window(t, "", rng)) for t in articles[row["title"]] if t != row["context"]]
         shown = _among((title, text), others, rng)
-        if answer and rng.random() < 0.4:
+        if answer and rng.random() < whole:
             answer = _sentence_with(answer, text) or answer
         if answer and rng.random() < 0.06:  # the evidence is not among the passages
             answer, shown = "", rng.sample(others, min(2, len(others)))
