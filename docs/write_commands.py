@@ -15,17 +15,19 @@ WIDTH = 100
 def page() -> str:
     """The page: the help of each command, in the order of the command line."""
     parts = ["# Commands\n\nWritten from the commands' own help by `python docs/write_commands.py`.\n"]
-    for path, command in _commands(cli, "rag-chat"):
-        context = click.Context(command, info_name=path, max_content_width=WIDTH, terminal_width=WIDTH)
-        parts.append(f"## {path}\n\n```text\n{command.get_help(context)}\n```\n")
+    for context in _contexts(cli, "rag-chat", None):
+        parts.append(f"## {context.command_path}\n\n```text\n{context.get_help()}\n```\n")
     return "\n".join(parts)
 
 
-def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
+def _contexts(command: click.Command, name: str, parent: click.Context | None) -> Iterator[click.Context]:
+    """The context of a command as click makes it for --help, then those of its commands."""
+    settings = {**command.context_settings, "max_content_width": WIDTH, "terminal_width": WIDTH}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
+    yield context
     if isinstance(command, click.Group):
-        for name, child in sorted(command.commands.items()):
-            yield from _commands(child, f"{path} {name}")
+        for child, inner in sorted(command.commands.items()):
+            yield from _contexts(inner, child, context)
 
 
 if __name__ == "__main__":
