@@ -37,7 +37,7 @@ def test_a_follow_up_needs_the_history(turn: str) -> None:
         "How hot should water be for sencha?",
         "which flour for neapolitan pizza",
         "Why does bread dough rise overnight in the fridge?",
-        "Who invented basketball and where?",
+        "Who invented basketball in Springfield?",
     ],
 )
 def test_a_question_with_its_own_subject_stands_alone(turn: str) -> None:
