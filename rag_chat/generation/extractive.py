@@ -14,8 +14,9 @@ EXTRACTIVE = "extractive"
 class ExtractiveReader:
     """Answers with one sentence of the passages, word for word.
 
-    embedder: ranks the sentences by cosine with the stand-alone query. Without passages it says that
-    the question is unanswerable.
+    embedder: ranks the sentences by the sum of their cosines with the question and with the stand-alone
+    query, so that a follow-up does not get the sentence that answered the turn before it. Without
+    passages it says that the question is unanswerable.
     """
 
     name = EXTRACTIVE
@@ -39,8 +40,8 @@ class ExtractiveReader:
         found = list(dict.fromkeys(s for p in turn.passages for s in _sentences(p)))
         if not found:
             return UNANSWERABLE
-        query = self._embedder.embed([turn.query or turn.question], query=True)[0]
-        return found[int((self._embedder.embed(found) @ query).argmax())]
+        asked = self._embedder.embed([turn.question, turn.query or turn.question], query=True).sum(axis=0)
+        return found[int((self._embedder.embed(found) @ asked).argmax())]
 
 
 def _sentences(passage: Passage) -> Iterator[str]:
