@@ -96,6 +96,13 @@ def test_of_a_dialogue_only_replies_are_cited() -> None:
     assert not any("Prague" in text or "Thanks" in text for text in spoken)
 
 
+def test_a_document_is_cited_before_a_conversation_that_says_the_same() -> None:
+    talk = "User: A soft yolk?\nAssistant: A soft yolk sets at 65 degrees."
+    exchange = Passage("talk#p0", "talk", "Talk", talk, 0, len(talk), kind="dialogue")
+    (citation,) = cite("A soft yolk sets at 65 degrees.", [exchange, EGG])
+    assert citation.passage_id == EGG.id
+
+
 def test_abbreviations_and_decimals_do_not_end_a_sentence_of_the_answer() -> None:
     walk = Passage("w", "w", "", "Mt. Fuji is 3.776 km high. Dr. Sato says a St. Bernard can walk up.", 0, 68)
     assert quotes("Dr. Sato says a St. Bernard can walk up.", walk) == [

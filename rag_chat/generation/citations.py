@@ -24,11 +24,12 @@ _STOP = frozenset(
 
 
 def cite(answer: str, passages: Sequence[Passage], *, question: str = "") -> tuple[Citation, ...]:
-    """Return at most one citation for each sentence of the answer, best support first on a tie.
+    """Return at most one citation for each sentence of the answer, in their order.
 
     A sentence is supported by the passage sentence (or two neighbours) that holds most of its content
-    words, by stem; every number it names must be there too. A sentence without support gets none. An
-    answer of one word or none ("Yes.") is looked up together with the question's words.
+    words, by stem; every number it names must be there too. A document that supports it is cited before
+    any conversation that does. A sentence without support gets none. An answer of one word or none
+    ("Yes.") is looked up together with the question's words.
     """
     units = [unit for passage in passages for unit in _units(passage)]
     found: list[Citation] = []
@@ -84,12 +85,15 @@ def _best(sentence: str, question: str, units: Sequence[_Unit]) -> Citation | No
     if len(wanted) < 2:
         return None
     scored = [
-        (len(wanted & unit.stems) / len(wanted), unit.single, -place)
+        (unit.passage.kind == "topic", len(wanted & unit.stems) / len(wanted), unit.single, -place)
         for place, unit in enumerate(units)
         if needed <= unit.stems
     ]
-    support, _, place = max(scored, default=(0.0, False, 0))
-    return _citation(units[-place], support) if support >= SUPPORT else None
+    supported = [score for score in scored if score[1] >= SUPPORT]
+    if not supported:
+        return None
+    _, support, _, place = max(supported)
+    return _citation(units[-place], support)
 
 
 def _citation(unit: _Unit, support: float) -> Citation:
