@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rag_chat.conversation.query import stand_alone
+from rag_chat.evaluation.metrics import normalise
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.retrieval.index import Index
 from rag_chat.training.examples import Example, turn_examples
@@ -32,8 +33,11 @@ def gather(
         for start in range(0, len(without), BATCH_SIZE)
         for example in _searched(without[start : start + BATCH_SIZE], index, k)
     )
+    stored: dict[str, list[Passage]] = {}
+    for passage in index.passages():
+        stored.setdefault(passage.source, []).append(passage)
     return [
-        example if example.turn.passages else _with_gold(next(found), index, cited, gold_dropout, rng)
+        example if example.turn.passages else _with_gold(next(found), index, stored, cited, gold_dropout, rng)
         for example in examples
     ]
 
@@ -50,6 +54,7 @@ def _searched(examples: Sequence[Example], index: Index, k: int) -> list[Example
 def _with_gold(
     example: Example,
     index: Index,
+    stored: dict[str, list[Passage]],
     cited: dict[str, frozenset[str]],
     gold_dropout: float,
     rng: random.Random,
@@ -62,7 +67,7 @@ def _with_gold(
         rests = frozenset(example.sources)
         kept = [p for p in turn.passages if p.source not in gold and not _rests_on(p, rests, cited)]
         return replace(example, turn=replace(turn, passages=tuple(kept)), target=UNANSWERABLE)
-    passages, best = list(turn.passages), _best_of(rng.choice(sorted(gold)), example, index)
+    passages, best = list(turn.passages), _best_of(stored[rng.choice(sorted(gold))], example.target)
     if best not in passages:
         passages[-1:] = []
         passages.insert(rng.randint(0, len(passages)), best)
@@ -74,7 +79,7 @@ def _rests_on(passage: Passage, sources: frozenset[str], cited: dict[str, frozen
     return passage.kind == "dialogue" and bool(sources & cited.get(passage.source, sources))
 
 
-def _best_of(source: str, example: Example, index: Index) -> Passage:
-    """The passage of a document that says most of the reply."""
-    query = f"{example.turn.question} {example.target}"
-    return index.search(query, 1, filter={"source": source})[0].passage
+def _best_of(passages: Sequence[Passage], reply: str) -> Passage:
+    """The passage that says most of the reply, the first of several."""
+    wanted = set(normalise(reply).split())
+    return max(passages, key=lambda p: len(wanted & set(normalise(p.text).split())))
