@@ -42,11 +42,15 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationSettings:
-    """How a turn is put to the model. Both budgets count tokens of the model."""
+    """How a turn is put to the model. Both budgets count tokens of the model.
+
+    `abstain_bias` is added to the log-odds of abstaining: below 0 the model answers more often.
+    """
 
     input_tokens: int = 384
     answer_tokens: int = 64
     beams: int = 1
+    abstain_bias: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

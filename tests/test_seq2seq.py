@@ -166,6 +166,13 @@ def test_answers_have_so_many_tokens_at_most(cased: Seq2SeqGenerator) -> None:
         assert len(cased._tokenizer(answer, add_special_tokens=False).input_ids) <= 30
 
 
+def test_a_bias_against_abstaining_makes_the_model_answer(trained_reader: Path) -> None:
+    eager = Seq2SeqGenerator(trained_reader, device="cpu", settings=replace(models.SHORT, abstain_bias=99.0))
+    never = Seq2SeqGenerator(trained_reader, device="cpu", settings=replace(models.SHORT, abstain_bias=-99.0))
+    assert all(answer.lower().startswith("unanswerable") for answer in eager.generate(TURNS))
+    assert tuple(never.generate(TURNS)) == models.ANSWERS
+
+
 def test_unicode_and_unknown_words(reader: Seq2SeqGenerator) -> None:
     odd = Passage("p", "p", "\u0000", "日本 \U0001f95a e\u0301 \u202e ﬁ", 0, 12)
     assert len(reader.generate([Turn("🥚?" * 30, (Message("user", "\ud7ff"),), (odd,))])) == 1
