@@ -29,6 +29,7 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path, generation: Genera
         old.rename(folder)  # an earlier run was killed between the two renamings below
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+    model.config.use_cache = True  # the trainer turns it off, and answering wants it
     model.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
     card = {
