@@ -132,7 +132,7 @@ class Seq2SeqGenerator:
     def _bias(self) -> list[list[Any]] | None:
         """The bias on the first token of an abstention, as `generate` takes it."""
         first = self._encode(UNANSWERABLE, add_special_tokens=False).input_ids[:1]
-        return [[first, self.settings.abstain_bias]] if self.settings.abstain_bias else None
+        return [[first, float(self.settings.abstain_bias)]] if self.settings.abstain_bias else None
 
     def _running_text(self, turn: Turn) -> Iterator[str]:
         """Yield all that has been said, again after each token."""
