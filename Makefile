@@ -11,10 +11,13 @@ INDEX := indexes/demo
 
 # A conversation: a question, one that only makes sense after it, and one the corpora cannot answer.
 # It is kept beside the index, not among the user's own conversations.
-demo: $(VENV)/.demo-installed
-	$(PY) cli.py index build corpora/topics corpora/dialogues -o $(INDEX)
-	@printf '%s\n' 'Where can I see the northern lights?' 'And in which months?' 'How is the weather today?' /quit \
+demo: $(INDEX)/passages.sqlite
+	@printf '%s\n' 'When is the northern lights season?' 'And why not in summer?' 'What is the price of gold right now?' /quit \
 		| RAG_CHAT_HOME=$(INDEX)-home $(PY) cli.py chat -i $(INDEX)
+
+$(INDEX)/passages.sqlite: $(VENV)/.demo-installed $(shell find corpora -type f)
+	$(PY) cli.py index build corpora/topics corpora/dialogues -o $(INDEX)
+	@touch $@
 
 test: $(VENV)/.test-installed
 	$(PY) -m ruff check .

@@ -46,6 +46,11 @@ def test_without_support_nothing_is_cited(answer: str) -> None:
     assert cite(answer, [EGG]) == ()
 
 
+def test_a_name_that_the_sentence_does_not_hold_is_not_cited() -> None:
+    assert quotes("A soft egg boils for 6.5 minutes in Miller's kitchen.", EGG)
+    assert not quotes("A soft egg boils for 6.5 minutes in Miles's kitchen.", EGG)
+
+
 def test_numbers_are_the_same_however_they_are_grouped() -> None:
     hall = Passage("h", "h", "", "The hall seats 12,500 guests. It cost 3,5 million.", 0, 50)
     assert quotes("The hall seats 12500 guests.", hall) == ["The hall seats 12,500 guests."]

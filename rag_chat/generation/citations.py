@@ -15,6 +15,7 @@ SUPPORT = 0.6
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 _REPLY = re.compile(r"^Assistant: (.*?)(?=\n(?:User|System|Assistant): |\Z)", re.DOTALL | re.MULTILINE)
+_NAME = re.compile(r"(?<=[\w,;:] )[A-Z]\w+")  # a capital inside a sentence
 _STOP = frozenset(
     "a about after all also an and any are as at be because been but by can could did do does for from "
     "had has have he her his how i if in into is it its may more most not of on one or other our over "
@@ -27,7 +28,7 @@ def cite(answer: str, passages: Sequence[Passage], *, question: str = "") -> tup
     """Return at most one citation for each sentence of the answer, in their order.
 
     A sentence is supported by the passage sentence (or two neighbours) that holds most of its content
-    words, by stem; every number it names must be there too. A document that supports it is cited before
+    words, by stem; every number and name in it must be there too. A document that supports it is cited before
     any conversation that does. A sentence without support gets none. An answer of one word or none
     ("Yes.") is looked up together with the question's words.
     """
@@ -79,7 +80,7 @@ def _units(passage: Passage) -> Iterator[_Unit]:
 
 def _best(sentence: str, question: str, units: Sequence[_Unit]) -> Citation | None:
     wanted = _stems(sentence)
-    needed = {stem for stem in wanted if stem[0].isdigit()}
+    needed = {stem for stem in wanted if stem[0].isdigit()} | _stems(" ".join(_NAME.findall(sentence)))
     if len(wanted) < 2:
         needed, wanted = set(wanted), wanted | _stems(question)
     if len(wanted) < 2:
