@@ -28,7 +28,7 @@ def pack(turn: Turn, *, budget: int, count_tokens: CountTokens) -> Prompt:
     packer.question(turn.question)
     older = [_line(message) for message in turn.history]
     recent = older[-2:]
-    held_back = min(sum(map(packer.cost, recent)), budget // 4)
+    held_back = min(sum(map(count_tokens, recent)), budget // 4)
     packer.passages(turn.passages, reserve=held_back)
     packer.history(older)
     return packer.packed()
@@ -58,9 +58,6 @@ class _Packer:
         self._history: list[str] = []
         self._passages: list[str] = []
         self._dropped: list[str] = []
-
-    def cost(self, text: str) -> int:
-        return self._count(text)
 
     def question(self, question: str) -> None:
         text = f"question: {_one_line(question)}"
