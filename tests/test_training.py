@@ -87,6 +87,18 @@ def test_cross_attention_may_learn_faster(tmp_path: Path) -> None:
     assert all("encoder_attn." in name for name in moved)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_precision_is_what_the_cpu_multiplies_in(
+    known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rag_chat.training.trainer import arguments
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: known)
+    assert arguments(tmp_path, FEW, models.SHORT).bf16 is known
+
+
 class Interrupted(Exception):
     pass
 
