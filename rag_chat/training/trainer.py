@@ -58,8 +58,8 @@ def arguments(
 def has_bf16() -> bool:
     """Whether this machine multiplies in bfloat16; emulated, it takes five times as long as float32."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class ReaderTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers ships no types
