@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from rag_chat.conversation.query import stand_alone
 from rag_chat.conversation.sessions import SessionStore, new_session_id
@@ -81,9 +81,12 @@ class Assistant:
                 self._generator = self._model
         return self._generator
 
-    def session(self, name: str | None = None) -> Session:
-        """Open the conversation of that name, or begin a new one; use it in a `with` statement."""
-        return Session(self, SessionStore(self._sessions), name or new_session_id())
+    def session(self, name: str | None = None, *, owner: str = "") -> Session:
+        """Open the owner's conversation of that name, or begin a new one; use it in a `with` statement.
+
+        Conversations of other owners are as if they did not exist. The owner "" is the local user.
+        """
+        return Session(self, SessionStore(self._sessions, owner=owner), name or new_session_id())
 
     def ask(self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None) -> Answer:
         """Answer one question outside any session."""
@@ -191,6 +194,11 @@ class Session:
     def history(self) -> tuple[Message, ...]:
         """What was said so far, oldest first. Retrieved text is never part of it."""
         return self._store.history(self.id)
+
+    @property
+    def trace(self) -> Mapping[str, Any] | None:
+        """How the last turn was answered, as `SessionStore.traces` keeps it; None before the first."""
+        return self._store.last_answer(self.id)
 
     def ask(self, question: str, *, filter: Filter | None = None) -> Answer:
         """Answer the next turn of this conversation and keep both."""

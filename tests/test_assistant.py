@@ -98,6 +98,15 @@ def test_a_session_remembers_and_retrieved_text_never_enters_it(
         assert [message.content for message in chat.history] == said
 
 
+def test_a_session_belongs_to_its_owner(assistant: Assistant) -> None:
+    assistant.session("tea", owner="anna").ask(TEA)
+    assert assistant.session("tea", owner="ben").history == ()
+    assert assistant.session("tea").trace is None
+    trace = assistant.session("tea", owner="anna").trace
+    assert trace is not None
+    assert trace["question"] == TEA
+
+
 def test_a_streamed_turn_is_kept_and_a_retry_takes_its_place(
     assistant: Assistant, scripted: Scripted
 ) -> None:

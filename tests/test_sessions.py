@@ -176,6 +176,38 @@ def test_two_processes_number_their_turns_without_gaps(store: SessionStore) -> N
         assert [asked[number - 1] for number in own] == [f"{name} {i}" for i in range(50)]
 
 
+def test_owners_do_not_see_each_other(store: SessionStore) -> None:
+    anna, ben = SessionStore(store.path, owner="anna"), SessionStore(store.path, owner="ben")
+    anna.append_turn("trip", "Anna's question", ANSWER)
+    ben.append_turn("work", "Ben's question", ANSWER)
+    assert ben.history("trip") == () == store.history("trip")
+    assert ben.traces("trip") == ()
+    assert ben.last_session() == "work"
+    assert [one.id for one in ben.list()] == ["work"]
+    for forbidden in (ben.export, ben.remove):
+        with pytest.raises(SessionError, match="no conversation 'trip'"):
+            forbidden("trip")
+    ben.drop_last_turn("trip")
+    assert ben.append_turn("trip", "Ben's own trip", ANSWER) == 1
+    ben.remove("trip")
+    assert questions(anna, "trip") == ["Anna's question"]
+
+
+def test_a_file_without_owners_becomes_the_local_users(store: SessionStore) -> None:
+    store.append_turn("trip", "Where?", ANSWER)
+    store.append_turn("trip", "When?", REFUSAL)
+    before = (store.history("trip"), store.traces("trip"), store.list())
+    columns = "id, session, position, created, question, reply, abstained, sources, trace"
+    with closing(sqlite3.connect(store.path)) as connection:  # what format 1 was
+        connection.execute(f"CREATE TABLE first AS SELECT {columns} FROM turns")
+        connection.execute("DROP TABLE turns")
+        connection.execute("ALTER TABLE first RENAME TO turns")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    assert (store.history("trip"), store.traces("trip"), store.list()) == before
+    assert store.append_turn("trip", "Why?", ANSWER) == 3
+
+
 def test_acknowledged_turns_survive_a_kill(store: SessionStore) -> None:
     with writer(store.path, "killed", "turn", 100_000) as process:
         assert process.stdout is not None
@@ -252,10 +284,11 @@ def test_damage_is_named_with_its_mend(store: SessionStore) -> None:
     }
     for damaged in damages.values():
         store.path.write_bytes(damaged)
-        with pytest.raises(SessionError, match=r"sessions\.sqlite is damaged(.|\n)*Move it away"):
+        with pytest.raises(SessionError, match=r"sessions\.sqlite is damaged") as caught:
             store.history("trip")
-    store.path.rename(store.path.with_suffix(".damaged"))
-    assert store.append_turn("trip", "again", ANSWER) == 1
+        subprocess.run(caught.value.fix.rpartition(": ")[2], shell=True, check=True)
+        assert Path(f"{store.path}.damaged").read_bytes() == damaged  # nothing is lost
+        assert store.append_turn("trip", "again", ANSWER) == 1
 
 
 def test_another_programs_file_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -271,7 +304,7 @@ def test_another_programs_file_is_refused_and_left_alone(tmp_path: Path) -> None
 def test_newer_format_is_refused(store: SessionStore) -> None:
     store.append_turn("trip", "?", ANSWER)
     with closing(sqlite3.connect(store.path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     with pytest.raises(SessionError, match="upgrade"):
         store.history("trip")
 
@@ -285,7 +318,7 @@ def test_a_path_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_a_writer_that_never_ends_is_named(store: SessionStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rag_chat.conversation.sessions.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("rag_chat.conversation.database.BUSY_SECONDS", 0.1)
     store.append_turn("trip", "?", ANSWER)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -20,6 +20,7 @@ from rag_chat.commands.options import (
     k_option,
     model_option,
     option,
+    owner_option,
     session_option,
 )
 from rag_chat.commands.printing import emit, note, say
@@ -58,6 +59,7 @@ def search(
 @model_option
 @k_option
 @session_option
+@owner_option
 @filter_option
 @option("--show-context", is_flag=True, help="Print the passages put to the model, too.")
 @option("--batch", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="IN.jsonl",
@@ -73,6 +75,7 @@ def ask(
     model: str,
     k: int,
     session: str | None,
+    owner: str,
     filter: Mapping[str, str] | None,
     show_context: bool,
     batch: Path | None,
@@ -94,7 +97,7 @@ def ask(
             return
         assert question is not None
         if session:
-            with bot.session(session) as conversation:
+            with bot.session(session, owner=owner) as conversation:
                 answer = conversation.ask(question, filter=filter)
         else:
             answer = bot.ask(question, filter=filter)

@@ -18,6 +18,7 @@ from rag_chat.commands.options import (
     k_option,
     model_option,
     option,
+    owner_option,
     session_option,
 )
 from rag_chat.commands.printing import complain, note, say
@@ -40,6 +41,7 @@ HELP = """\
 @model_option
 @option("-c", "--continue", "go_on", is_flag=True, help="Go on with the last conversation.")
 @session_option
+@owner_option
 @k_option
 @filter_option
 @device_option
@@ -48,6 +50,7 @@ def chat(
     model: str,
     go_on: bool,
     session: str | None,
+    owner: str,
     k: int,
     filter: Mapping[str, str] | None,
     device: str | None,
@@ -56,8 +59,8 @@ def chat(
     if go_on and session:
         raise UsageError("-c and --session name two conversations.", "Give one of them.")
     if go_on:
-        session = _last_session(folder)
-    with opened_assistant(folder, model, k, device) as bot, bot.session(session) as conversation:
+        session = _last_session(folder, owner)
+    with opened_assistant(folder, model, k, device) as bot, bot.session(session, owner=owner) as conversation:
         note(_greeting(bot, conversation, folder))
         talk = Talk(conversation, filter)
         talk.run(_questions())
@@ -65,10 +68,10 @@ def chat(
         raise SessionError("Not every question was answered.", "See the messages above.")
 
 
-def _last_session(folder: Path) -> str:
+def _last_session(folder: Path, owner: str) -> str:
     from rag_chat.conversation.sessions import SessionStore
 
-    last = SessionStore().last_session()
+    last = SessionStore(owner=owner).last_session()
     if last is None:
         raise SessionError("There is no conversation to go on with.", f"Begin one: rag-chat chat -i {folder}")
     return last
@@ -131,9 +134,7 @@ class Talk:
         say()
 
     def _why(self) -> None:
-        from rag_chat.conversation.sessions import SessionStore
-
-        trace = SessionStore().last_answer(self._session.id)
+        trace = self._session.trace
         if trace is None:
             raise _nothing_asked()
         say_trace(trace)

@@ -58,6 +58,10 @@ filter_option = option(
 session_option = option(
     "--session", envvar="RAG_CHAT_SESSION", metavar="ID", help="The conversation to begin or to go on with."
 )
+owner_option = option(
+    "--owner", default="", envvar="RAG_CHAT_OWNER", metavar="NAME",
+    help="Whose conversations; by default those of the local user.",
+)  # fmt: skip
 device_option = option(
     "--device", envvar="RAG_CHAT_DEVICE", metavar="D", help="cpu, cuda, cuda:1 or mps; by default the best."
 )

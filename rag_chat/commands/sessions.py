@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from rag_chat.commands.options import FILE, json_option, option
+from rag_chat.commands.options import FILE, json_option, option, owner_option
 from rag_chat.commands.printing import emit, note, one_line, say
 from rag_chat.commands.results import say_trace
 
@@ -19,12 +19,13 @@ def sessions() -> None:
 
 
 @sessions.command("list")
+@owner_option
 @json_option
-def list_(as_json: bool) -> None:
+def list_(owner: str, as_json: bool) -> None:
     """List the conversations, the one continued last first."""
     from rag_chat.conversation.sessions import SessionStore
 
-    store = SessionStore()
+    store = SessionStore(owner=owner)
     found = store.list()
     if as_json:
         emit([asdict(one) for one in found])
@@ -39,13 +40,14 @@ def list_(as_json: bool) -> None:
 @sessions.command()
 @click.argument("name", metavar="ID")
 @option("--why", is_flag=True, help="How each turn was answered, too.")
+@owner_option
 @json_option
-def show(name: str, why: bool, as_json: bool) -> None:
+def show(name: str, why: bool, owner: str, as_json: bool) -> None:
     """Print a conversation."""
     from rag_chat.conversation.sessions import SessionStore
     from rag_chat.corpus.writing import dialogue_json
 
-    store = SessionStore()
+    store = SessionStore(owner=owner)
     dialogue, traces = store.export(name), store.traces(name)
     if as_json:
         emit(dialogue_json(dialogue) | ({"traces": list(traces)} if why else {}))
@@ -60,12 +62,13 @@ def show(name: str, why: bool, as_json: bool) -> None:
 @sessions.command()
 @click.argument("name", metavar="ID")
 @option("-o", "--output", type=FILE, metavar="FILE", help="Where to write; by default standard output.")
-def export(name: str, output: Path | None) -> None:
+@owner_option
+def export(name: str, output: Path | None, owner: str) -> None:
     """Write a conversation as a line of JSON, in the format that `index` and `train` read."""
     from rag_chat.conversation.sessions import SessionStore
     from rag_chat.corpus.writing import dialogue_json, write_dialogues
 
-    dialogue = SessionStore().export(name)
+    dialogue = SessionStore(owner=owner).export(name)
     if output is None:
         emit(dialogue_json(dialogue))
     else:
@@ -75,11 +78,12 @@ def export(name: str, output: Path | None) -> None:
 
 @sessions.command()
 @click.argument("names", nargs=-1, required=True, metavar="ID...")
-def rm(names: Sequence[str]) -> None:
+@owner_option
+def rm(names: Sequence[str], owner: str) -> None:
     """Delete conversations for good."""
     from rag_chat.conversation.sessions import SessionStore
 
-    store = SessionStore()
+    store = SessionStore(owner=owner)
     for name in names:
         store.remove(name)
         say(f"removed {name}")

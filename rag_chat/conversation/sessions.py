@@ -10,40 +10,17 @@ import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rag_chat.conversation.database import busy, opened
 from rag_chat.errors import SessionError, UsageError
 from rag_chat.types import Answer, Dialogue, Hit, Message
 
-FORMAT_VERSION = 1
-APPLICATION_ID = 0x52414753  # "RAGS": tells conversations from any other SQLite file
-BUSY_SECONDS = 10.0  # how long to wait for another process that is writing
-
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-# One row is one turn, question and reply together: there is no state with half of it. What was retrieved
-# is in `trace` alone, which never becomes a message.
-_SCHEMA = """
-CREATE TABLE turns (
-    id INTEGER PRIMARY KEY,
-    session TEXT NOT NULL,
-    position INTEGER NOT NULL,  -- 1, 2, 3 ... within the session
-    created TEXT NOT NULL,      -- ISO 8601, UTC
-    question TEXT NOT NULL,
-    reply TEXT NOT NULL,
-    abstained INTEGER NOT NULL,
-    sources TEXT NOT NULL,      -- JSON array
-    trace TEXT NOT NULL,        -- JSON object
-    UNIQUE (session, position)
-)
-"""
-
-_REFUSED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY}
-_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +54,20 @@ def new_session_id() -> str:
 
 
 class SessionStore:
-    """The conversations in one SQLite file.
+    """The conversations of one owner in one SQLite file.
+
+    Those of other owners are as if they did not exist, so two owners may use one name. The owner "" is the
+    local user.
 
     Every call opens the file and closes it again (about a millisecond), so a store may be shared by threads
     and by forked processes. All methods raise SessionError when the file cannot be read or written, and
     UsageError for a session name that cannot be one.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, owner: str = "") -> None:
         """Use the file `path`, by default `default_path()`; it is created with the first turn."""
         self.path = default_path() if path is None else Path(path)
+        self.owner = _text(owner)
 
     def __enter__(self) -> SessionStore:
         return self
@@ -113,12 +94,14 @@ class SessionStore:
         with self._connection(session, create=True) as connection:
             connection.execute("BEGIN IMMEDIATE")  # before the number is read: holds off other writers
             (last,) = connection.execute(
-                "SELECT coalesce(max(position), 0) FROM turns WHERE session = ?", (session,)
+                "SELECT coalesce(max(position), 0) FROM turns WHERE owner = ? AND session = ?",
+                (self.owner, session),
             ).fetchone()
             connection.execute(
-                "INSERT INTO turns (session, position, created, question, reply, abstained, sources, trace)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (session, last + 1, *row),
+                "INSERT INTO turns"
+                " (owner, session, position, created, question, reply, abstained, sources, trace)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (self.owner, session, last + 1, *row),
             )
             connection.execute("COMMIT")
         return int(last) + 1
@@ -127,8 +110,9 @@ class SessionStore:
         """Return what was said, oldest first; nothing for a new session."""
         with self._connection(session, create=False) as connection:
             rows = connection.execute(
-                "SELECT question, reply, abstained, sources FROM turns WHERE session = ? ORDER BY position",
-                (session,),
+                "SELECT question, reply, abstained, sources FROM turns"
+                " WHERE owner = ? AND session = ? ORDER BY position",
+                (self.owner, session),
             ).fetchall()
             return tuple(message for row in rows for message in _exchange(*row))
 
@@ -149,23 +133,27 @@ class SessionStore:
         """Forget the last question and its answer; does nothing for a new session."""
         with self._connection(session, create=False) as connection:
             connection.execute(
-                "DELETE FROM turns WHERE id = (SELECT max(id) FROM turns WHERE session = ?)", (session,)
+                "DELETE FROM turns WHERE id = (SELECT max(id) FROM turns WHERE owner = ? AND session = ?)",
+                (self.owner, session),
             )
 
     def list(self) -> builtins.list[SessionInfo]:
         """Return all conversations, the one continued last first."""
-        with self._connection(create=False) as connection:
+        with opened(self.path, create=False) as connection:
             rows = connection.execute(
-                "SELECT session, count(*), min(created), max(created),"
-                " (SELECT question FROM turns AS t WHERE t.session = turns.session AND t.position = 1)"
-                " FROM turns GROUP BY session ORDER BY max(id) DESC"
+                "SELECT session, count(*), min(created), max(created), (SELECT question FROM turns AS t"
+                " WHERE t.owner = turns.owner AND t.session = turns.session AND t.position = 1)"
+                " FROM turns WHERE owner = ? GROUP BY session ORDER BY max(id) DESC",
+                (self.owner,),
             ).fetchall()
         return [SessionInfo(*row) for row in rows]
 
     def last_session(self) -> str | None:
         """Return the conversation that was continued last, or None when there is none."""
-        with self._connection(create=False) as connection:
-            row = connection.execute("SELECT session FROM turns ORDER BY id DESC LIMIT 1").fetchone()
+        with opened(self.path, create=False) as connection:
+            row = connection.execute(
+                "SELECT session FROM turns WHERE owner = ? ORDER BY id DESC LIMIT 1", (self.owner,)
+            ).fetchone()
         return row[0] if row else None
 
     def export(self, session: str) -> Dialogue:
@@ -182,21 +170,24 @@ class SessionStore:
         for 10 seconds; removing again then finishes the work.
         """
         with self._connection(session, create=False) as connection:
-            count = connection.execute("DELETE FROM turns WHERE session = ?", (session,)).rowcount
+            count = connection.execute(
+                "DELETE FROM turns WHERE owner = ? AND session = ?", (self.owner, session)
+            ).rowcount
             # secure_delete zeroes freed bytes, but moving rows between pages leaves copies behind: only
             # VACUUM writes every page anew. The log keeps old pages until it is cut to nothing.
             connection.execute("VACUUM")
-            busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if busy:
-                raise _busy(self.path)
+            blocked, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if blocked:
+                raise busy(self.path)
         if not count:
             raise _unknown(session)
 
     def _traces(self, session: str, order: str) -> tuple[Mapping[str, Any], ...]:
         with self._connection(session, create=False) as connection:
             rows = connection.execute(
-                f"SELECT position, question, reply, abstained, trace FROM turns WHERE session = ? {order}",
-                (session,),
+                "SELECT position, question, reply, abstained, trace FROM turns"
+                f" WHERE owner = ? AND session = ? {order}",
+                (self.owner, session),
             ).fetchall()
             return tuple(
                 {"turn": n, "question": question, "answer": reply, "abstained": bool(abstained)}
@@ -204,38 +195,9 @@ class SessionStore:
                 for n, question, reply, abstained, trace in rows
             )
 
-    @contextmanager
-    def _connection(self, session: str | None = None, *, create: bool) -> Iterator[sqlite3.Connection]:
-        """One connection; to an empty store in memory where there is no file and none is to be made."""
-        if session is not None:
-            _check_name(session)
-        with _errors(self.path):
-            if create:  # for the owner's eyes only; SQLite gives its log the same permissions
-                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self.path.touch(mode=0o600)
-            target = self.path if create or self.path.exists() else ":memory:"
-            with closing(sqlite3.connect(target, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
-                _prepare(connection, self.path)
-                yield connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Set the guarantees, and make the schema in a new file; another program's file stays as it is."""
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA secure_delete = ON")
-    empty = "SELECT count(*) = 0 FROM sqlite_schema"
-    if connection.execute(empty).fetchone()[0]:
-        connection.execute("PRAGMA journal_mode = WAL")  # stays with the file
-        connection.execute("BEGIN IMMEDIATE")
-        if connection.execute(empty).fetchone()[0]:  # still: no other process was faster
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-        connection.execute("COMMIT")
-    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise _damaged(path, "it is not a file of conversations")
-    if connection.execute("PRAGMA user_version").fetchone()[0] > FORMAT_VERSION:
-        raise SessionError(f"{path} was written by a newer rag-chat.", "Run: pip install --upgrade rag-chat")
+    def _connection(self, session: str, *, create: bool) -> AbstractContextManager[sqlite3.Connection]:
+        _check_name(session)
+        return opened(self.path, create=create)
 
 
 def _exchange(question: str, reply: str, abstained: int, sources: str) -> tuple[Message, Message]:
@@ -273,44 +235,6 @@ def _check_name(session: str) -> None:
 def _text(text: str) -> str:
     """The text with a `?` for each lone surrogate (bytes that were no UTF-8), which SQLite refuses."""
     return text.encode("utf-8", "replace").decode()
-
-
-@contextmanager
-def _errors(path: Path) -> Iterator[None]:
-    """Turn what the system and SQLite complain about into SessionErrors that name the file."""
-    try:
-        yield
-    except SessionError:
-        raise
-    except OSError as error:
-        raise _refused(path, error.strerror or str(error)) from error
-    except json.JSONDecodeError as error:
-        raise _damaged(path, str(error)) from error
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        if code in _BUSY:
-            raise _busy(path) from error
-        if code in _REFUSED:
-            raise _refused(path, str(error)) from error
-        raise _damaged(path, str(error)) from error
-
-
-def _refused(path: Path, reason: str) -> SessionError:
-    return SessionError(
-        f"Conversations cannot be kept in {path}: {reason}.",
-        "Make room or allow reading and writing there, or name another folder in RAG_CHAT_HOME.",
-    )
-
-
-def _busy(path: Path) -> SessionError:
-    return SessionError(f"{path} is busy in another process.", "Try again in a moment.")
-
-
-def _damaged(path: Path, reason: str) -> SessionError:
-    return SessionError(
-        f"{path} is damaged: {reason}.",
-        f"Move it away, with {path.name}-wal if there is one; a new file is made with the next turn.",
-    )
 
 
 def _unknown(session: str) -> SessionError:
