@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,11 +19,24 @@ from rag_chat.generation.citations import cite
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.generation.seq2seq import PACKAGED_READER
 from rag_chat.retrieval.index import Index
-from rag_chat.types import Answer, Citation, Generator, Hit, Message, Passage, Prompt, Scalar, Turn
+from rag_chat.types import (
+    Answer,
+    Citation,
+    Generated,
+    Generator,
+    Hit,
+    Message,
+    Passage,
+    Prompt,
+    Scalar,
+    Turn,
+)
 
 ABSTENTION = "I could not find that in my documents."
 
 Filter = Mapping[str, Scalar]
+
+_MARKS = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +133,7 @@ class Assistant:
                     if not UNANSWERABLE.startswith(_bare(text)):
                         yield text[sent:]
                         sent = len(text)
-        said = text if prepared.turn.passages else None
+        said = Generated(text) if prepared.turn.passages else None
         answer = self._finish(prepared, said, timings.get("generate", 0.0))
         if not sent:
             yield answer.text
@@ -144,28 +158,29 @@ class Assistant:
             prepared.append(_Prepared(turn, hits, share))
         return prepared
 
-    def _finish(self, prepared: _Prepared, said: str | None, generate_ms: float) -> Answer:
+    def _finish(self, prepared: _Prepared, said: Generated | None, generate_ms: float) -> Answer:
         """Attach citations, or abstain and say why."""
         citations, reason, timings = tuple[Citation, ...](), "", dict(prepared.timings)
         timings["generate"] = generate_ms
-        abstained = said is None or _bare(said) in ("", UNANSWERABLE)
+        text = said.text if said else ""
+        abstained = _bare(text) in ("", UNANSWERABLE)
         if said is None:
             reason = "Nothing in the index matches the question."
         elif abstained:
             reason = "The passages found do not answer the question."
         else:
             with _timed(timings, "cite"):
-                citations = cite(said, prepared.turn.passages, question=prepared.turn.question)
+                citations = cite(text, prepared.turn.passages, question=prepared.turn.question)
             reason = "" if citations else "No passage supports this answer."
-        prompt = self.generator.prompt(prepared.turn) if prepared.turn.passages else Prompt("")
+        prompt = (said.prompt or self.generator.prompt(prepared.turn)) if said else Prompt("")
         return Answer(
-            text=ABSTENTION if said is None or abstained else said,
+            text=ABSTENTION if abstained else text,
             citations=citations,
             query=prepared.turn.query,
             abstained=abstained,
             reason=reason,
             hits=prepared.hits,
-            model=self.generator.name if prepared.turn.passages else str(self._model),
+            model=self.generator.name if said else str(self._model),
             session="",
             timings_ms={name: round(ms, 1) for name, ms in timings.items()},
             prompt=prompt.text,
@@ -236,8 +251,8 @@ def _nothing_asked() -> NoReturn:
 
 
 def _bare(text: str) -> str:
-    """The text as it is compared with the word for an abstention."""
-    return text.strip().rstrip(".").lower()
+    """The text as it is compared with the word for an abstention; marks alone say nothing."""
+    return _MARKS.sub("", text).lower()
 
 
 @contextmanager

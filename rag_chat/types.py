@@ -160,6 +160,21 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Generated:
+    """What a model said to a turn, and what it can tell about it.
+
+    `log_likelihood` is the mean natural-log probability of the tokens generated, <= 0. `attention` is the
+    share of cross-attention that went to each passage of the turn, in their order, summing to 1; empty
+    where it is not known. `prompt` is what the model was given, where the generator keeps it.
+    """
+
+    text: str
+    log_likelihood: float | None = None
+    attention: tuple[float, ...] = ()
+    prompt: Prompt | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EmbedderIdentity:
     """What makes two embedders interchangeable: the same texts give the same vectors."""
 
@@ -200,7 +215,7 @@ class Generator(Protocol):
         """Return what the model is given for this turn."""
         ...
 
-    def generate(self, turns: Sequence[Turn]) -> list[str]:
+    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
         """Answer each turn, in order."""
         ...
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.training.examples import Example
-from rag_chat.types import EmbedderIdentity, Message, Passage, Prompt, Turn
+from rag_chat.types import EmbedderIdentity, Generated, Generator, Message, Passage, Prompt, Turn
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = (
@@ -35,6 +35,11 @@ QUICK = TrainingSettings(
     epochs=60, batch_size=2, learning_rate=1e-2, warmup_steps=4, eval_every=30, passages=1, gold_dropout=0.0
 )
 SHORT = GenerationSettings(input_tokens=48, answer_tokens=12)
+
+
+def texts(generator: Generator, turns: Sequence[Turn]) -> list[str]:
+    """What a generator says to each turn, and nothing more."""
+    return [said.text for said in generator.generate(turns)]
 
 
 def wordpiece(words: Sequence[str] = tuple(WORDS), *, uncased: bool = True) -> Any:
@@ -174,10 +179,10 @@ class Scripted:
     def prompt(self, turn: Turn) -> Prompt:
         return Prompt(f"prompt of {turn.question}")
 
-    def generate(self, turns: Sequence[Turn]) -> list[str]:
+    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
         self.turns += turns
-        return [self.say[turn.question] for turn in turns]
+        return [Generated(self.say[turn.question]) for turn in turns]
 
     def stream(self, turn: Turn) -> Iterator[str]:
-        text = self.generate([turn])[0]
+        text = self.generate([turn])[0].text
         yield from (text[i : i + 3] for i in range(0, len(text), 3))

@@ -10,8 +10,9 @@ from models import Scripted
 from rag_chat.assistant import ABSTENTION, Assistant, Request
 from rag_chat.errors import UsageError
 from rag_chat.generation.prompt import UNANSWERABLE
+from rag_chat.generation.seq2seq import Seq2SeqGenerator
 from rag_chat.retrieval.index import Index
-from rag_chat.types import Answer, Message, Passage
+from rag_chat.types import Answer, Message, Passage, Prompt, Turn
 
 TEA = "How hot is the water for green tea?"
 TEA_REPLY = "Green tea is steeped at 75 degrees."
@@ -47,6 +48,33 @@ def test_no_evidence_abstains_and_says_why(assistant: Assistant) -> None:
     assert answer.text == ABSTENTION
     assert "do not answer" in answer.reason
     assert answer.citations == ()
+
+
+@pytest.mark.parametrize("nothing", ["", " \n", ".", "...", "?!", "Unanswerable."])
+def test_an_answer_that_says_nothing_is_an_abstention(tiny_index: Index, nothing: str) -> None:
+    assistant = Assistant(tiny_index, Scripted({TEA: nothing}))
+    answer = assistant.ask(TEA)
+    assert (answer.text, answer.abstained) == (ABSTENTION, True)
+    *pieces, streamed = assistant.stream(TEA)
+    assert isinstance(streamed, Answer)
+    assert ("".join(map(str, pieces)), streamed.abstained) == (ABSTENTION, True)
+
+
+def test_each_turn_is_packed_once(tiny_index: Index, trained_reader: Path) -> None:
+    reader = Seq2SeqGenerator(trained_reader, device="cpu")
+    packed: list[Turn] = []
+
+    class Counting(Seq2SeqGenerator):
+        def __init__(self) -> None:
+            self.__dict__.update(reader.__dict__)
+
+        def prompt(self, turn: Turn) -> Prompt:
+            packed.append(turn)
+            return super().prompt(turn)
+
+    answers = Assistant(tiny_index, Counting()).answer([Request(TEA), Request(FOLLOW_UP)])
+    assert [turn.question for turn in packed] == [TEA, FOLLOW_UP]
+    assert [answer.prompt for answer in answers] == [reader.prompt(turn).text for turn in packed[:2]]
 
 
 def test_an_answer_without_support_is_kept_and_marked(tiny_index: Index) -> None:

@@ -58,7 +58,7 @@ def test_passages_go_into_the_system_message_and_nowhere_else() -> None:
 
 def test_answers_each_turn_in_order_and_without_space_around() -> None:
     turns = [Turn(f" {n}\n") for n in range(9)]
-    assert ChatModelGenerator(Listener()).generate(turns) == [str(n) for n in range(9)]
+    assert models.texts(ChatModelGenerator(Listener()), turns) == [str(n) for n in range(9)]
 
 
 def test_the_stream_joined_is_the_answer() -> None:

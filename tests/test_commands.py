@@ -16,7 +16,7 @@ from rag_chat.assistant import Assistant
 from rag_chat.commands import cli
 from rag_chat.commands.chatting import Talk
 from rag_chat.commands.printing import clean, json_line
-from rag_chat.types import Prompt, Turn
+from rag_chat.types import Generated, Prompt, Turn
 
 if TYPE_CHECKING:
     from rag_chat.index.embedding import SentenceTransformerEmbedder
@@ -403,8 +403,8 @@ class Interrupted:
     def prompt(self, turn: Turn) -> Prompt:
         return Prompt(turn.question)
 
-    def generate(self, turns: Sequence[Turn]) -> list[str]:
-        return ["Six minutes." for _ in turns]
+    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
+        return [Generated("Six minutes.") for _ in turns]
 
     def stream(self, turn: Turn) -> Iterator[str]:
         self.answers += 1

@@ -31,29 +31,31 @@ TALK = Passage(
 )
 def test_answers_with_the_nearest_sentence(question: str, answer: str) -> None:
     turn = Turn(question, (), (models.PLACE, models.EGGS))
-    assert READER.generate([turn]) == [answer]
+    assert models.texts(READER, [turn]) == [answer]
     assert list(READER.stream(turn)) == [answer]
 
 
 def test_the_stand_alone_query_is_what_counts() -> None:
     turn = Turn("And there, six minutes?", (), (models.PLACE, models.EGGS), query="city in Norway")
-    assert READER.generate([turn]) == [models.PLACE.text]
+    assert models.texts(READER, [turn]) == [models.PLACE.text]
     assert READER.prompt(turn).text == "city in Norway"
 
 
 def test_answers_each_turn_in_order() -> None:
     turns = [Turn("Norway?", (), (models.PLACE,)), Turn("What?"), Turn("egg", (), (models.EGGS,))]
-    assert READER.generate(turns) == [models.PLACE.text, "unanswerable", models.EGGS.text]
-    assert READER.generate([]) == []
+    assert models.texts(READER, turns) == [models.PLACE.text, "unanswerable", models.EGGS.text]
+    assert models.texts(READER, []) == []
 
 
 def test_of_a_dialogue_only_a_reply_is_said() -> None:
-    assert READER.generate([Turn("Where do puffins nest?", (), (TALK,))])[0] == "Puffins nest on cliffs."
-    assert READER.generate([Turn("They come in?", (), (TALK,))])[0] == "They come in May."
+    assert models.texts(READER, [Turn("Where do puffins nest?", (), (TALK,))])[0] == "Puffins nest on cliffs."
+    assert models.texts(READER, [Turn("They come in?", (), (TALK,))])[0] == "They come in May."
 
 
 def test_an_empty_passage_says_nothing() -> None:
-    assert READER.generate([Turn("What?", (), (Passage("p", "s", "", " \n", 0, 2),))])[0] == "unanswerable"
+    assert (
+        models.texts(READER, [Turn("What?", (), (Passage("p", "s", "", " \n", 0, 2),))])[0] == "unanswerable"
+    )
 
 
 def test_is_loaded_by_name() -> None:

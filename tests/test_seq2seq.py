@@ -16,7 +16,7 @@ from rag_chat.errors import ModelError
 from rag_chat.generation import load_generator
 from rag_chat.generation.checkpoint import save_checkpoint
 from rag_chat.generation.seq2seq import Seq2SeqGenerator, increments, load_seq2seq
-from rag_chat.types import Message, Passage, Turn
+from rag_chat.types import Generated, Message, Passage, Turn
 
 TURNS = [example.turn for example in models.PAIRS]
 OTHERS = [
@@ -50,7 +50,7 @@ def t5(tmp_path_factory: pytest.TempPathFactory) -> Seq2SeqGenerator:
 
 
 def test_says_what_it_was_taught_as_the_evidence_writes_it(reader: Seq2SeqGenerator) -> None:
-    assert tuple(reader.generate(TURNS)) == models.ANSWERS
+    assert tuple(models.texts(reader, TURNS)) == models.ANSWERS
     prompt = reader.prompt(TURNS[0])
     assert prompt.text == "question: Where is Tromsø?\npassage: Tromsø: The city of Tromsø lies in Norway."
     assert prompt.dropped == ()
@@ -60,9 +60,23 @@ def test_says_what_it_was_taught_as_the_evidence_writes_it(reader: Seq2SeqGenera
 def test_a_batch_answers_as_one_by_one(name: str, request: pytest.FixtureRequest) -> None:
     generator = request.getfixturevalue(name)
     turns = [*TURNS, *OTHERS] * 4  # more than one batch
-    alone = [generator.generate([turn])[0] for turn in turns[:5]]
-    assert generator.generate(turns) == alone * 4
+    alone = [models.texts(generator, [turn])[0] for turn in turns[:5]]
+    assert models.texts(generator, turns) == alone * 4
     assert generator.generate([]) == []
+
+
+@pytest.mark.parametrize(("name", "beams"), [("reader", 1), ("cased", 1), ("t5", 1), ("t5", 3)])
+def test_the_log_likelihood_is_the_mean_over_the_answers_tokens(
+    name: str, beams: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = request.getfixturevalue(name)
+    monkeypatch.setattr(generator, "settings", replace(generator.settings, beams=beams))
+    for turn, said in zip(TURNS, generator.generate(TURNS), strict=True):
+        inputs = generator._inputs(generator._encode([generator.prompt(turn).text], return_tensors="pt"))
+        (ids,) = generator._model.generate(**inputs, **generator._limits)
+        logits = generator._model(**inputs, decoder_input_ids=ids[None, :-1]).logits[0]
+        each = torch.log_softmax(logits, -1).gather(1, ids[1:, None])
+        assert said.log_likelihood == pytest.approx(each.mean().item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["reader", "cased", "t5"])
@@ -70,7 +84,7 @@ def test_the_stream_joined_is_the_answer(name: str, request: pytest.FixtureReque
     generator = request.getfixturevalue(name)
     for turn in [*TURNS, *OTHERS]:
         pieces = list(generator.stream(turn))
-        assert "".join(pieces) == generator.generate([turn])[0]
+        assert "".join(pieces) == models.texts(generator, [turn])[0]
 
 
 def test_the_stream_comes_in_pieces(reader: Seq2SeqGenerator) -> None:
@@ -80,9 +94,9 @@ def test_the_stream_comes_in_pieces(reader: Seq2SeqGenerator) -> None:
 def test_the_word_for_no_answer_stays_as_it_is(
     reader: Seq2SeqGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_answer", lambda packed: ["unanswerable"] * len(packed))
+    monkeypatch.setattr(reader, "_answer", lambda packed: [Generated("unanswerable")] * len(packed))
     monkeypatch.setattr(reader, "_running_text", lambda _: iter(["un", "unanswerable"]))
-    assert reader.generate([TURNS[0]])[0] == "unanswerable"
+    assert models.texts(reader, [TURNS[0]])[0] == "unanswerable"
     assert list(reader.stream(TURNS[0])) == ["unanswerable"]
 
 
@@ -144,7 +158,7 @@ def test_a_failure_while_streaming_is_raised(
 def test_several_threads_may_ask_at_once(reader: Seq2SeqGenerator) -> None:
     wanted = list(models.ANSWERS)
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda _: reader.generate(TURNS), range(16)):
+        for found in pool.map(lambda _: models.texts(reader, TURNS), range(16)):
             assert found == wanted
 
 
@@ -162,15 +176,15 @@ def test_the_budget_is_the_models(reader: Seq2SeqGenerator, trained_reader: Path
 
 
 def test_answers_have_so_many_tokens_at_most(cased: Seq2SeqGenerator) -> None:
-    for answer in cased.generate(OTHERS):
+    for answer in models.texts(cased, OTHERS):
         assert len(cased._tokenizer(answer, add_special_tokens=False).input_ids) <= 30
 
 
 def test_a_bias_against_abstaining_makes_the_model_answer(trained_reader: Path) -> None:
     eager = Seq2SeqGenerator(trained_reader, device="cpu", settings=replace(models.SHORT, abstain_bias=99.0))
     never = Seq2SeqGenerator(trained_reader, device="cpu", settings=replace(models.SHORT, abstain_bias=-99.0))
-    assert all(answer.lower().startswith("unanswerable") for answer in eager.generate(TURNS))
-    assert tuple(never.generate(TURNS)) == models.ANSWERS
+    assert all(answer.lower().startswith("unanswerable") for answer in models.texts(eager, TURNS))
+    assert tuple(models.texts(never, TURNS)) == models.ANSWERS
 
 
 def test_unicode_and_unknown_words(reader: Seq2SeqGenerator) -> None:

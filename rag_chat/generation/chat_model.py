@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rag_chat.errors import ModelError
 from rag_chat.generation.prompt import UNANSWERABLE
-from rag_chat.types import Prompt, Turn
+from rag_chat.types import Generated, Prompt, Turn
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -36,13 +36,13 @@ class ChatModelGenerator:
         """The system message for a turn; history and question follow as messages of their own."""
         return Prompt(_instructions(turn))
 
-    def generate(self, turns: Sequence[Turn]) -> list[str]:
+    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
         """Answer each turn, in order."""
         try:
             answers = self._model.batch([list(_messages(turn)) for turn in turns])
         except Exception as error:  # each provider raises its own kinds
             raise self._failed(error) from error
-        return [str(answer.text).strip() for answer in answers]
+        return [Generated(str(answer.text).strip()) for answer in answers]
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer as the provider sends it, without white space around it."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rag_chat.generation.citations import quotable
 from rag_chat.generation.prompt import UNANSWERABLE
-from rag_chat.types import Embedder, Passage, Prompt, Turn
+from rag_chat.types import Embedder, Generated, Passage, Prompt, Turn
 
 EXTRACTIVE = "extractive"
 
@@ -28,9 +28,9 @@ class ExtractiveReader:
         """The query that the sentences are ranked by."""
         return Prompt(turn.query or turn.question)
 
-    def generate(self, turns: Sequence[Turn]) -> list[str]:
+    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
         """Answer each turn, in order."""
-        return [self._best(turn) for turn in turns]
+        return [Generated(self._best(turn)) for turn in turns]
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer whole: there is nothing to wait for."""

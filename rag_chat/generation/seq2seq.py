@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rag_chat.errors import ModelError
 from rag_chat.generation.checkpoint import read_card
 from rag_chat.generation.prompt import UNANSWERABLE, pack
 from rag_chat.generation.surface import LOOKAHEAD, Surface
-from rag_chat.types import Prompt, Turn
+from rag_chat.types import Generated, Prompt, Turn
 
 PACKAGED_READER = "reader"
 """The name of the model that ships with the library."""
@@ -59,16 +60,20 @@ class Seq2SeqGenerator:
         self._model.generation_config.max_length = None  # a default of 20 that answer_tokens replaces
         self._lock = threading.Lock()  # fast tokenizers keep padding as state ("Already borrowed")
 
-    def generate(self, turns: Sequence[Turn]) -> list[str]:
+    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
         """Answer each turn, in order; batches hold turns of like length."""
         packed = [self.prompt(turn) for turn in turns]
         by_length = sorted(range(len(turns)), key=lambda i: len(packed[i].text))
-        answers = [""] * len(turns)
+        answers: dict[int, Generated] = {}
         for start in range(0, len(turns), BATCH_SIZE):
             batch = by_length[start : start + BATCH_SIZE]
             for i, said in zip(batch, self._answer([packed[i] for i in batch]), strict=True):
-                answers[i] = "".join(_pieces(self._surface(turns[i]), said)) if self._uncased else said
-        return answers
+                answers[i] = replace(said, text=self._written(turns[i], said.text), prompt=packed[i])
+        return [answers[i] for i in range(len(turns))]
+
+    def _written(self, turn: Turn, said: str) -> str:
+        """The answer with its case and spacing, where the model has none."""
+        return "".join(_pieces(self._surface(turn), said)) if self._uncased else said
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer as it is generated; closing the iterator stops the generation."""
@@ -101,16 +106,39 @@ class Seq2SeqGenerator:
         with self._lock:
             return self._tokenizer(text, verbose=False, **options)
 
-    def _answer(self, packed: Sequence[Prompt]) -> list[str]:
+    def _answer(self, packed: Sequence[Prompt]) -> list[Generated]:
         import torch
 
         inputs = self._encode([p.text for p in packed], padding=True, return_tensors="pt")
         try:
             with torch.inference_mode():
-                ids = self._model.generate(**self._inputs(inputs), **self._limits)
+                out = self._model.generate(
+                    **self._inputs(inputs), **self._limits, return_dict_in_generate=True, output_logits=True
+                )
+                likely = self._log_likelihoods(out)
         except RuntimeError as error:  # out of memory, above all
             raise self._failed(error) from error
-        return [text.strip() for text in self._tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        texts = self._tokenizer.batch_decode(out.sequences, skip_special_tokens=True)
+        return [Generated(text.strip(), mean) for text, mean in zip(texts, likely, strict=True)]
+
+    def _log_likelihoods(self, out: Any) -> list[float]:
+        """The mean log-probability of each answer's tokens, its end included and the padding not."""
+        import torch
+
+        said = out.sequences[:, -len(out.logits) :]
+        each = self._model.compute_transition_scores(
+            out.sequences, out.logits, out.get("beam_indices"), normalize_logits=True
+        )
+        ends = torch.isin(said, self._ends).int()
+        real = ends.cumsum(-1) - ends == 0
+        means: list[float] = ((each * real).sum(-1) / real.sum(-1)).tolist()
+        return means
+
+    @cached_property
+    def _ends(self) -> Any:
+        import torch
+
+        return torch.tensor(self._model.generation_config.eos_token_id, device=self.device)
 
     def _failed(self, error: BaseException) -> ModelError:
         return ModelError(f"{self.name} failed while answering: {error}", "Try another model with -m.")
