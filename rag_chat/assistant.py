@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from rag_chat.generation import load_generator
 from rag_chat.generation.citations import cite
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.generation.seq2seq import PACKAGED_READER
+from rag_chat.generation.together import stream_together
 from rag_chat.retrieval.index import Index
 from rag_chat.types import (
     Answer,
@@ -100,7 +101,15 @@ class Assistant:
 
         Conversations of other owners are as if they did not exist. The owner "" is the local user.
         """
-        return Session(self, SessionStore(self._sessions, owner=owner), name or new_session_id())
+        return Session(self, self.store(owner), name or new_session_id())
+
+    def store(self, owner: str = "") -> SessionStore:
+        """The kept conversations of an owner."""
+        return SessionStore(self._sessions, owner=owner)
+
+    def load(self) -> None:
+        """Load the embedder and the model now, so that the first answer does not wait for them."""
+        _ = self.index.embedder, self.generator
 
     def ask(self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None) -> Answer:
         """Answer one question outside any session."""
@@ -123,18 +132,44 @@ class Assistant:
         self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None
     ) -> Iterator[str | Answer]:
         """Yield the answer piece by piece, then the Answer itself; the pieces joined are its text."""
-        (prepared,) = self._prepare([Request(question, tuple(history))], filter)
-        timings: dict[str, float] = {}
-        text, sent = "", 0
-        if prepared.turn.passages:
-            with _timed(timings, "generate"):
-                for piece in self.generator.stream(prepared.turn):
-                    text += piece
-                    if not UNANSWERABLE.startswith(_bare(text)):
-                        yield text[sent:]
-                        sent = len(text)
-        said = Generated(text) if prepared.turn.passages else None
-        answer = self._finish(prepared, said, timings.get("generate", 0.0))
+        for _, said in self.stream_many([Request(question, tuple(history))], filter=filter):
+            yield said
+
+    def stream_many(
+        self,
+        requests: Sequence[Request],
+        *,
+        filter: Filter | None = None,
+        wanted: Callable[[int], bool] = lambda _: True,
+    ) -> Iterator[tuple[int, str | Answer]]:
+        """Answer many questions together, and yield what is said with the number of its request.
+
+        Of each request come what `stream` yields. A request that is not `wanted` any more is given up.
+        """
+        prepared = self._prepare(requests, filter)
+        started = time.perf_counter()
+        rows = [row for row, one in enumerate(prepared) if one.turn.passages]
+        for row in set(range(len(prepared))) - set(rows):
+            yield from ((row, said) for said in self._told(prepared[row], None, 0, 0.0))
+        texts, sent = dict.fromkeys(rows, ""), dict.fromkeys(rows, 0)
+        turns = [prepared[row].turn for row in rows]
+        pieces = stream_together(self.generator, turns, lambda place: wanted(rows[place])) if turns else ()
+        for place, piece in pieces:
+            row = rows[place]
+            if isinstance(piece, Generated):
+                took = 1000 * (time.perf_counter() - started)
+                yield from ((row, said) for said in self._told(prepared[row], piece, sent[row], took))
+                continue
+            texts[row] += piece
+            if not UNANSWERABLE.startswith(_bare(texts[row])):
+                yield row, texts[row][sent[row] :]
+                sent[row] = len(texts[row])
+
+    def _told(
+        self, prepared: _Prepared, said: Generated | None, sent: int, generate_ms: float
+    ) -> Iterator[str | Answer]:
+        """Yield the end of a stream of which `sent` characters are out: its text if none are, its Answer."""
+        answer = self._finish(prepared, said, generate_ms)
         if not sent:
             yield answer.text
         yield answer

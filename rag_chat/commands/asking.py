@@ -24,8 +24,9 @@ from rag_chat.commands.options import (
     session_option,
 )
 from rag_chat.commands.printing import emit, note, say
-from rag_chat.commands.results import answer_json, hit_json, say_answer, say_hits
+from rag_chat.commands.results import say_answer, say_hits
 from rag_chat.config import SearchMode
+from rag_chat.conversation.writing import answer_json, hit_json
 from rag_chat.errors import UsageError
 
 

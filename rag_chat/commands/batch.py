@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rag_chat.commands.printing import emit, json_line, note
-from rag_chat.commands.results import answer_json
+from rag_chat.conversation.writing import answer_json
 from rag_chat.errors import CorpusError, UsageError
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
-"""Answers and hits as other programs read them (JSON) and as people do (text)."""
+"""Answers and hits as people read them: text for a terminal."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rag_chat.commands.printing import clean, one_line, say
@@ -13,38 +12,6 @@ if TYPE_CHECKING:
     from rag_chat.types import Answer, Hit
 
 WIDTH = 96
-
-
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """The answer with the keys of `ask --json`."""
-    return {
-        "answer": answer.text,
-        "abstained": answer.abstained,
-        "reason": answer.reason,
-        "query": answer.query,
-        "citations": [asdict(citation) for citation in answer.citations],
-        "passages": [_passage_json(hit) for hit in answer.hits],
-        "model": answer.model,
-        "session": answer.session,
-        "timings_ms": dict(answer.timings_ms),
-    }
-
-
-def hit_json(hit: Hit) -> dict[str, Any]:
-    """The hit with the keys of `search --json`."""
-    kind, metadata = hit.passage.kind, dict(hit.passage.metadata)
-    return {"rank": hit.rank, **_passage_json(hit), "kind": kind, "metadata": metadata}
-
-
-def _passage_json(hit: Hit) -> dict[str, Any]:
-    passage = hit.passage
-    return {
-        "passage_id": passage.id,
-        "source": passage.source,
-        "title": passage.title,
-        "text": passage.text,
-        "score": float(hit.score),
-    }
 
 
 def say_answer(answer: Answer) -> None:

@@ -129,6 +129,10 @@ class OpenedIndex:
         found = self.store.resolve(name)
         return found[0] if len(found) == 1 else None
 
+    def passage(self, name: str) -> Passage | None:
+        """Return the passage of that id, None when it is not in the index."""
+        return self.store.passage(name)
+
     def passages(self) -> Iterator[Passage]:
         """Yield every passage, in the order they were added."""
         return (passage for _, passage in self.store.all_passages())

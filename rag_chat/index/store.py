@@ -96,6 +96,13 @@ class Store:
         rows = self._all(query, json.dumps([int(i) for i in ids]))
         return {row[0]: self._passage(row) for row in rows}
 
+    def passage(self, name: str) -> Passage | None:
+        """Return the passage of that public id, None when it is not in the index."""
+        query = f"""SELECT {PASSAGE_COLUMNS} FROM passages p JOIN documents d ON d.id = p.document
+            WHERE p.public_id = ?"""
+        row = self._one(query, name)
+        return None if row is None else self._passage(row)
+
     def all_passages(self) -> Iterator[tuple[int, Passage]]:
         """Yield every passage with its id, ascending; holds no lock between pages."""
         query = f"""SELECT {PASSAGE_COLUMNS} FROM passages p JOIN documents d ON d.id = p.document
