@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from rag_chat.errors import UsageError
 
 IndexType = Literal["auto", "flat", "hnsw", "ivf", "ivfpq"]
+Precision = Literal["fp32", "bf16", "int8"]
 SearchMode = Literal["hybrid", "dense", "lexical"]
 
 PACKAGED_EMBEDDER = "all-MiniLM-L6-v2"

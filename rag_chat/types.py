@@ -184,6 +184,7 @@ class EmbedderIdentity:
     query_prefix: str = ""
     document_prefix: str = ""
     pooling: str = "mean"
+    precision: str = "fp32"
 
 
 class Embedder(Protocol):

@@ -12,7 +12,7 @@ import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
 from rag_chat.errors import ModelError
-from rag_chat.index import embedding
+from rag_chat.index import arrays, packaged
 from rag_chat.index.embedding import (
     LangChainEmbedder,
     SentenceTransformerEmbedder,
@@ -92,7 +92,7 @@ def test_langchain_embeddings_are_normalised() -> None:
 @pytest.mark.parametrize("rows", [[[1.0, float("nan")]], [[float("inf"), 1.0]], [[0.0, 0.0]], [[1.0]]])
 def test_vectors_without_direction_are_refused(rows: Sequence[Sequence[float]]) -> None:
     with pytest.raises(ModelError, match="broken"):
-        embedding.unit_rows(rows, (1, 2), "broken")
+        arrays.unit_rows(rows, (1, 2), "broken")
 
 
 def test_what_is_no_embedder_is_refused(tmp_path: Path) -> None:
@@ -103,13 +103,13 @@ def test_what_is_no_embedder_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_packaged_embedder_is_the_pinned_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    embedding.verify_packaged()
-    monkeypatch.setattr(embedding, "PACKAGED_SHA256", "0" * 64)
+    packaged.verify_packaged()
+    monkeypatch.setattr(packaged, "PACKAGED_SHA256", "0" * 64)
     with pytest.raises(ModelError, match="other weights"):
-        embedding.verify_packaged()
-    monkeypatch.setattr(embedding, "PACKAGED_BYTES", 1)
+        packaged.verify_packaged()
+    monkeypatch.setattr(packaged, "PACKAGED_BYTES", 1)
     with pytest.raises(ModelError, match="incomplete"):
-        embedding.packaged_path()
+        packaged.packaged_path()
 
 
 def test_importing_and_lexical_search_load_no_torch(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def _device() -> Iterator[Check]:
 
 
 def _embedder() -> Iterator[Check]:
-    from rag_chat.index.embedding import verify_packaged
+    from rag_chat.index.packaged import verify_packaged
 
     yield _tried("packaged embedder", "there, and its checksum is right", verify_packaged)
 

@@ -123,7 +123,7 @@ def _folder(model: str) -> Path:
 
         return packaged_reader()
     if model == PACKAGED_EMBEDDER:
-        from rag_chat.index.embedding import packaged_path
+        from rag_chat.index.packaged import packaged_path
 
         return packaged_path()
     return Path(resolve_model(model))

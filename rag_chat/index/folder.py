@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from rag_chat.config import PACKAGED_EMBEDDER, IndexSettings
 from rag_chat.errors import UsageError
 from rag_chat.index.database import Database, new_identity
-from rag_chat.index.embedding import AnyEmbedder, load_embedder, same_embedder, verify_packaged
+from rag_chat.index.embedding import AnyEmbedder, load_embedder, same_embedder
 from rag_chat.index.faults import write_errors
 from rag_chat.index.ingest import IndexReport, Ingest, Progress, shown_progress
 from rag_chat.index.inputs import (
@@ -25,6 +25,7 @@ from rag_chat.index.inputs import (
 )
 from rag_chat.index.lock import writer_lock
 from rag_chat.index.opened import OpenedIndex
+from rag_chat.index.packaged import verify_packaged
 from rag_chat.types import Dialogue, Document, Embedder, EmbedderIdentity, Skipped
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from rag_chat.errors import EmbedderMismatch, ModelError
 from rag_chat.index.database import Database
 from rag_chat.index.dense import OVERFETCH, Ids, Vectors, choose, ordered
 from rag_chat.index.derived import Derived, read_manifest
-from rag_chat.index.embedding import AnyEmbedder, load_embedder, same_embedder, verify_packaged
+from rag_chat.index.embedding import AnyEmbedder, load_embedder, same_embedder
+from rag_chat.index.packaged import verify_packaged
 from rag_chat.index.store import Store
 from rag_chat.index.verify import verify
 from rag_chat.types import Embedder, EmbedderIdentity, Passage

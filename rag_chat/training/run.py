@@ -12,7 +12,7 @@ from rag_chat.corpus import read_sources
 from rag_chat.errors import TrainingError
 from rag_chat.generation.seq2seq import load_seq2seq
 from rag_chat.generation.warm_start import WARM_START, warm_start
-from rag_chat.index.embedding import packaged_path
+from rag_chat.index.packaged import packaged_path
 from rag_chat.retrieval.index import Index
 from rag_chat.training.evidence import gather
 from rag_chat.training.examples import Example, turn_examples
