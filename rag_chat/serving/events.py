@@ -23,9 +23,7 @@ def event(data: Any, name: str | None = None) -> bytes:
     return format_sse_event(data_str=json.dumps(data, ensure_ascii=False), event=name)
 
 
-async def event_stream(
-    events: AsyncGenerator[bytes, None], *, failed: str | None = None
-) -> StreamingResponse:
+async def event_stream(events: AsyncGenerator[bytes, None], failed: str | None = None) -> StreamingResponse:
     """Stream events. What fails before the first is raised; later it is told in an event named `failed`."""
     first = await anext(events)
 
