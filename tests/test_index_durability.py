@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from writer_process import HashingEmbedder, documents
 
 from rag_chat.errors import IndexCorrupt, IndexFault, IndexLocked, IndexNotFound, IndexWriteFailed
-from rag_chat.index.derived import MANIFEST_FILE, VECTORS_FILE
+from rag_chat.index.database import MANIFEST_FILE, VECTORS_FILE
 from rag_chat.index.lock import writer_lock
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Document
@@ -132,7 +132,19 @@ def test_vectors_of_another_index_are_not_taken(path: Path, tmp_path: Path) -> N
     Index.build(documents(60, 1), other, embedder=HashingEmbedder("other", salt=9)).close()
     for file in (VECTORS_FILE, MANIFEST_FILE):
         shutil.copy(other / file, path / file)
+    with pytest.raises(IndexCorrupt, match="another index") as caught:
+        Index.open(path)
+    subprocess.run(caught.value.fix.rpartition("run: ")[2].split(), check=True)
     check(path)
+
+
+def test_an_older_database_is_not_taken_for_the_last(path: Path, tmp_path: Path) -> None:
+    older = shutil.copy(path / "passages.sqlite", tmp_path)
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        index.add([Document("new", "something new")])
+    shutil.copy(older, path / "passages.sqlite")
+    with pytest.raises(IndexCorrupt, match="lacks the commits"):
+        Index.open(path)
 
 
 @pytest.mark.parametrize("change", [lambda _: b"not a database" * 300, lambda content: content[:5000]])
@@ -163,7 +175,7 @@ def test_verify_finds_what_does_not_agree(path: Path, statement: str, reason: st
     connection.execute(statement)
     connection.commit()
     connection.close()
-    with Index.open(path) as index, pytest.raises(IndexCorrupt, match=reason):
+    with pytest.raises(IndexCorrupt, match=reason), Index.open(path) as index:
         index.verify()
 
 

@@ -41,7 +41,7 @@ def contents(folder: Path) -> bytes:
 def test_build_search_reopen(tiny_index: Index) -> None:
     info = tiny_index.info()
     assert (info["passages"], info["documents"], info["dialogues"]) == (13, 10, 3)
-    assert (info["dimension"], info["index_type"], info["format_version"]) == (32, "flat", 1)
+    assert (info["dimension"], info["index_type"], info["format_version"]) == (32, "flat", 2)
     assert {*info} == {
         "passages", "documents", "dialogues", "embedder", "dimension", "index_type", "format_version",
         "generation", "bytes",
@@ -51,7 +51,7 @@ def test_build_search_reopen(tiny_index: Index) -> None:
         for mode in ("dense", "lexical", "hybrid"):
             assert again.search("boil egg", mode=mode) == tiny_index.search("boil egg", mode=mode)
         assert again.info() == info
-        assert len(again.verify()) == 5
+        assert len(again.verify()) == 6
 
 
 def test_spans_refer_to_the_document_text(tiny_index: Index) -> None:

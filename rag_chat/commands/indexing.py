@@ -137,7 +137,7 @@ def rm(folder: Path, names: Sequence[str], as_json: bool) -> None:
     from rag_chat.retrieval.index import Index
 
     with Index.open(folder) as opened:
-        before = list(opened.store.origins())
+        before = opened.store.sources()
         report = opened.remove(names)
         gone = [name for name in before if not opened.has_source(name)]
     if not as_json:

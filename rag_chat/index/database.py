@@ -14,60 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from rag_chat.errors import IndexFault, IndexNotFound
-from rag_chat.index.faults import corrupt, database_errors
+from rag_chat.index.faults import corrupt, database_errors, rebuild_from_sources
+from rag_chat.index.schema import FORMAT_VERSION, crc, create_tables, schema_digest, seal
 
 DATABASE_FILE = "passages.sqlite"
-FORMAT_VERSION = 1
+VECTORS_FILE = "vectors.faiss"
+MANIFEST_FILE = "manifest.json"
+DERIVED_FILES = (VECTORS_FILE, MANIFEST_FILE)
 APPLICATION_ID = 0x52414743  # "RAGC": tells an index from any other SQLite file
-
-# AUTOINCREMENT: the id of a removed passage is never used again, so a FAISS file that lags behind
-# can be caught up by comparing ids. `lexical` is contentless: the text is kept once, in `passages`.
-# Checksums are CRC-32 (zlib) over the row's content, as SQLite itself keeps none.
-SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE documents (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    source TEXT NOT NULL UNIQUE,
-    kind TEXT NOT NULL CHECK (kind IN ('topic', 'dialogue')),
-    origin TEXT NOT NULL,      -- what was given to read it from, relative to the index folder
-    hash BLOB NOT NULL,        -- SHA-256 of what was read
-    title TEXT NOT NULL,
-    metadata TEXT NOT NULL,    -- JSON object
-    checksum INTEGER NOT NULL,
-    text TEXT NOT NULL
-);
-CREATE TABLE passages (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    document INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
-    public_id TEXT NOT NULL UNIQUE,
-    start INTEGER NOT NULL,    -- characters (code points) of documents.text
-    end INTEGER NOT NULL,
-    title TEXT NOT NULL,
-    metadata TEXT NOT NULL,    -- JSON object
-    context TEXT NOT NULL,
-    situation TEXT NOT NULL,
-    checksum INTEGER NOT NULL,
-    text TEXT NOT NULL
-);
-CREATE INDEX passages_document ON passages (document);
-CREATE TABLE vectors (
-    passage INTEGER PRIMARY KEY REFERENCES passages (id) ON DELETE CASCADE,
-    text_hash BLOB NOT NULL,   -- SHA-256 of the text embedded
-    checksum INTEGER NOT NULL,
-    vector BLOB NOT NULL       -- little-endian float32, unit length
-);
-CREATE INDEX vectors_text_hash ON vectors (text_hash);
-CREATE TABLE tags (            -- metadata again, by value, for filters
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    passage INTEGER NOT NULL REFERENCES passages (id) ON DELETE CASCADE,
-    PRIMARY KEY (key, value, passage)
-) WITHOUT ROWID;
-CREATE INDEX tags_passage ON tags (passage);
-CREATE VIRTUAL TABLE lexical USING fts5 (
-    text, content='', tokenize='porter unicode61 remove_diacritics 2'
-);
-"""
 
 
 class Database:
@@ -77,7 +31,7 @@ class Database:
         """Open the database of an index; raises IndexNotFound, IndexCorrupt or IndexFault."""
         self.path = folder / DATABASE_FILE
         if not self.path.is_file() or self.path.stat().st_size == 0:
-            raise _not_found(folder)
+            raise self._missing()
         self._turn = threading.RLock()
         with database_errors(self.path):
             self.connection = _connect(self.path)
@@ -100,19 +54,29 @@ class Database:
                 connection.close()
 
     def _check(self, folder: Path) -> None:
+        """Hold the head of the file against what is written in it: cheap, at each opening."""
         with database_errors(self.path):
             application = self.connection.execute("PRAGMA application_id").fetchone()[0]
             tables = self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-            if application == 0 and tables == 0:  # killed while it was being created
-                raise _not_found(folder)
-            if application != APPLICATION_ID:
-                raise corrupt(self.path, "it is not a database of rag-chat")
             version = self.connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > FORMAT_VERSION:
-            raise IndexFault(
-                f"{folder} has format {version}; this rag-chat reads up to {FORMAT_VERSION}.",
-                "Run: pip install --upgrade rag-chat",
-            )
+            digest = schema_digest(self.connection)
+        if application == 0 and tables == 0:  # killed while it was being created
+            raise self._missing()
+        if application != APPLICATION_ID:
+            raise corrupt(self.path, "it is not a database of rag-chat")
+        if version != FORMAT_VERSION:
+            raise _other_format(folder, version)
+        if self.meta("format_version") != version or self.meta("schema") != digest:
+            raise corrupt(self.path, "its tables are not those it was made with")
+
+    def _missing(self) -> IndexFault:
+        """Return the error for no database: where there was one, that is damage."""
+        folder = self.path.parent
+        if any((folder / name).exists() for name in DERIVED_FILES):
+            return corrupt(self.path, "it is missing or empty")
+        return IndexNotFound(
+            f"There is no index at {folder}.", f"Build one: rag-chat index build SRC... -o {folder}"
+        )
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -140,6 +104,7 @@ class Database:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                seal(self.connection)
                 self.set_meta(generation=self.meta("generation") + 1)
                 self.connection.commit()
             finally:
@@ -148,16 +113,16 @@ class Database:
 
     def meta(self, key: str) -> Any:
         """Return one entry of `meta`."""
+        query = "SELECT value, checksum FROM meta WHERE key = ?"
         with self.snapshot() as connection:
-            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            raise corrupt(self.path, f"its entry {key!r} is missing")
+            row = connection.execute(query, (key,)).fetchone()
+        if row is None or crc(key, row[0]) != row[1]:
+            raise corrupt(self.path, f"its entry {key!r} is missing or does not match its checksum")
         return json.loads(row[0])
 
     def set_meta(self, **values: Any) -> None:
         """Write entries of `meta`, as part of a transaction."""
-        rows = [(key, json.dumps(value)) for key, value in values.items()]
-        self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+        _set_meta(self.connection, values)
 
     def sweep(self) -> None:
         """Make what was removed unreadable in the files too, and give its space back.
@@ -168,7 +133,7 @@ class Database:
         with self._turn, database_errors(self.path):
             if self.meta("unswept"):
                 self.connection.execute("VACUUM")
-                self.connection.execute("UPDATE meta SET value = 'false' WHERE key = 'unswept'")
+                self.set_meta(unswept=False)
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
@@ -187,6 +152,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         if writable:
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA cell_size_check = ON")  # notices damaged pages sooner
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA cache_size = -65536")  # 64 MiB
@@ -198,22 +164,29 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _initialise(connection: sqlite3.Connection, meta: dict[str, Any]) -> None:
     """Create all tables in one transaction: a kill leaves an empty file or a whole schema."""
+    connection.execute("BEGIN IMMEDIATE")
+    create_tables(connection)
+    seal(connection)
     entries = {
         "format_version": FORMAT_VERSION,
+        "index": new_identity(),
+        "schema": schema_digest(connection),
         "generation": 0,
         "vectors": new_identity(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "unswept": False,
         **meta,
     }
-    rows = [(key, json.dumps(value)) for key, value in entries.items()]
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in SCHEMA.split(";\n"):
-        connection.execute(statement)
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+    _set_meta(connection, entries)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     connection.execute("COMMIT")
+
+
+def _set_meta(connection: sqlite3.Connection, values: dict[str, Any]) -> None:
+    texts = {key: json.dumps(value) for key, value in values.items()}
+    rows = [(key, crc(key, text), text) for key, text in texts.items()]
+    connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", rows)
 
 
 def new_identity() -> str:
@@ -221,7 +194,8 @@ def new_identity() -> str:
     return uuid.uuid4().hex
 
 
-def _not_found(folder: Path) -> IndexNotFound:
-    return IndexNotFound(
-        f"There is no index at {folder}.", f"Build one: rag-chat index build SRC... -o {folder}"
-    )
+def _other_format(folder: Path, version: int) -> IndexFault:
+    problem = f"{folder} has format {version}; this rag-chat reads format {FORMAT_VERSION}."
+    if version > FORMAT_VERSION:
+        return IndexFault(problem, "Run: pip install --upgrade rag-chat")
+    return IndexFault(problem, rebuild_from_sources(folder))

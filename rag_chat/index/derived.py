@@ -8,25 +8,25 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
 from rag_chat.config import IndexType
-from rag_chat.errors import IndexLocked, IndexWriteFailed
+from rag_chat.errors import IndexCorrupt, IndexLocked, IndexWriteFailed
+from rag_chat.index.database import DATABASE_FILE, MANIFEST_FILE, VECTORS_FILE, Database
 from rag_chat.index.dense import DenseIndex, Kind, choose
 from rag_chat.index.faults import write_errors
 from rag_chat.index.lock import writer_lock
 from rag_chat.index.store import Store
 
-VECTORS_FILE = "vectors.faiss"
-MANIFEST_FILE = "manifest.json"
-
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the FAISS file was made from: the set of vectors, its generation, and its own bytes."""
+    """What the FAISS file was made from: index, set of vectors and generation; and its own bytes."""
 
+    index: str
     vectors: str
     generation: int
     kind: Kind
@@ -54,7 +54,7 @@ class Derived:
         dense, changed = self._current(kind)
         if changed:
             with suppress(IndexLocked, IndexWriteFailed), writer_lock(self._folder):
-                write_faiss(self._folder, dense, *self._state)
+                self._write(dense)
         return dense
 
     def publish(self, kind: IndexType) -> None:
@@ -65,7 +65,7 @@ class Derived:
         dense, _ = self._current(kind)
         manifest = read_manifest(self._folder)
         if manifest is None or (manifest.vectors, manifest.generation) != self._state:
-            write_faiss(self._folder, dense, *self._state)
+            self._write(dense)
 
     def forget(self) -> None:
         """Drop it, so that it is made again; the caller holds the lock."""
@@ -88,9 +88,15 @@ class Derived:
     def _load(self, vectors: str) -> None:
         self._dense = None
         manifest = read_manifest(self._folder)
-        if manifest and manifest.vectors == vectors:
-            self._dense = read_faiss(self._folder, manifest)
+        while manifest and manifest.vectors == vectors:
             self._state = (manifest.vectors, manifest.generation)
+            self._dense = read_faiss(self._folder, manifest)
+            before, manifest = manifest, read_manifest(self._folder)
+            if self._dense is not None or manifest == before:
+                return  # or else a writer has put the next one in place meanwhile
+
+    def _write(self, dense: DenseIndex) -> None:
+        write_faiss(self._folder, dense, self._store.database.meta("index"), *self._state)
 
     def _caught_up(self, dense: DenseIndex | None, kind: IndexType) -> DenseIndex:
         """Add and remove what changed, or build anew where that is not possible (or not less work).
@@ -111,20 +117,42 @@ class Derived:
         return DenseIndex.build(vectors, ids, kind)
 
 
-def write_faiss(folder: Path, dense: DenseIndex, vectors: str, generation: int) -> None:
+def check_agreement(database: Database, manifest: Manifest | None) -> None:
+    """Raise IndexCorrupt when the database is not that of the manifest, or is older.
+
+    The manifest must have been read first: it is written after the commit that it names.
+    """
+    if manifest is None:
+        return
+    if manifest.index != database.meta("index"):
+        reason = f"it belongs to another index than {MANIFEST_FILE}"
+    elif manifest.generation > database.meta("generation"):
+        reason = f"it lacks the commits up to {manifest.generation}, which {MANIFEST_FILE} names"
+    else:
+        return
+    go_on = f"rm {database.path.parent / MANIFEST_FILE}"
+    raise IndexCorrupt(
+        f"{database.path} is damaged: {reason}.",
+        f"Put back the right {DATABASE_FILE}; or, to go on with this one, run: {go_on}",
+    )
+
+
+def write_faiss(folder: Path, dense: DenseIndex, index: str, vectors: str, generation: int) -> None:
     """Put the FAISS file and then its manifest in place, each whole or not at all."""
     with write_errors(folder):
         size, digest = _replace(folder / VECTORS_FILE, dense.write)
-        manifest = Manifest(vectors, generation, dense.kind, dense.recall, len(dense), size, digest)
-        text = json.dumps(asdict(manifest), indent=2) + "\n"
+        manifest = Manifest(index, vectors, generation, dense.kind, dense.recall, len(dense), size, digest)
+        content = asdict(manifest)
+        text = json.dumps({**content, "checksum": _checksum(content)}, indent=2) + "\n"
         _replace(folder / MANIFEST_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest, None when it is missing or not readable."""
+    """Return the manifest, None when it is missing or damaged."""
     try:
-        return Manifest(**json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        content = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        return Manifest(**content) if content.pop("checksum") == _checksum(content) else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -132,9 +160,13 @@ def read_faiss(folder: Path, manifest: Manifest) -> DenseIndex | None:
     """Return the FAISS index, None when its file is missing or not the one of the manifest."""
     path = folder / VECTORS_FILE
     try:
-        if path.stat().st_size != manifest.bytes or _digest(path) != manifest.sha256:
-            return None
-        dense = DenseIndex.read(path, manifest.kind, manifest.recall)
+        with path.open("rb") as file:
+            opened = os.fstat(file.fileno())
+            if opened.st_size != manifest.bytes or _digest(file) != manifest.sha256:
+                return None
+            dense = DenseIndex.read(path, manifest.kind, manifest.recall)
+            if not os.path.samestat(opened, path.stat()):  # a writer has replaced the file digested
+                return None
     except (OSError, RuntimeError):
         return None
     return dense if len(dense) == manifest.count else None
@@ -147,7 +179,7 @@ def _replace(path: Path, write: Callable[[Path], object]) -> tuple[int, str]:
         write(fresh)
         with fresh.open("rb") as file:
             os.fsync(file.fileno())
-        size, digest = fresh.stat().st_size, _digest(fresh)
+            size, digest = os.fstat(file.fileno()).st_size, _digest(file)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -159,6 +191,9 @@ def _replace(path: Path, write: Callable[[Path], object]) -> tuple[int, str]:
     return size, digest
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(file: BufferedReader) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _checksum(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

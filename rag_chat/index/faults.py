@@ -25,7 +25,7 @@ def database_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors on the file `path` into IndexFaults; wrong SQL stays what it is."""
     try:
         yield
-    except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
+    except sqlite3.ProgrammingError:
         raise
     except sqlite3.DatabaseError as error:
         raise _fault(path, error) from error
@@ -50,12 +50,12 @@ def write_failed(path: Path, reason: str) -> IndexWriteFailed:
 def corrupt(path: Path, reason: str, *, derived: bool = False) -> IndexCorrupt:
     """Return the error for a damaged file; what is `derived` can be made again from the rest."""
     folder = path.parent
-    mend = (
-        f"Run: rag-chat index rebuild {folder}"
-        if derived
-        else f"Delete {folder} and build it again: rag-chat index build SRC... -o {folder}"
-    )
+    mend = f"Run: rag-chat index rebuild {folder}" if derived else rebuild_from_sources(folder)
     return IndexCorrupt(f"{path} is damaged: {reason}.", mend)
+
+
+def rebuild_from_sources(folder: Path) -> str:
+    return f"Delete {folder} and build it again: rag-chat index build SRC... -o {folder}"
 
 
 def _fault(path: Path, error: sqlite3.DatabaseError) -> IndexFault:

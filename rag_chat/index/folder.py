@@ -122,7 +122,7 @@ class IndexFolder(OpenedIndex):
         skipped: list[Skipped] = []
         with writer_lock(self.path):
             run = self._run(self.settings, skipped)
-            known = self.store.origins()
+            known = self.store.sources()
             gone = {name: [one for one in known if _names(name, one)] for name in sources}
             skipped += [Skipped(name, 0, "not in the index") for name in gone if not gone[name]]
             run.remove(dict.fromkeys(itertools.chain(*gone.values())))

@@ -178,9 +178,9 @@ class Ingest:
         within = [*(scopes or ()), *(old for old in self._left if old and not self._exists(old))]
         self.remove(
             source
-            for source, origin in self._store.origins().items()
+            for source, state in self._store.states().items()
             if source not in self._seen
-            and (scopes is None or in_scope(origin, within))
+            and (scopes is None or in_scope(state.origin, within))
             and not unreadable(source, self.skipped)
         )
 

@@ -14,7 +14,7 @@ from rag_chat.config import PACKAGED_EMBEDDER, IndexSettings, from_mapping
 from rag_chat.errors import EmbedderMismatch, ModelError
 from rag_chat.index.database import Database
 from rag_chat.index.dense import OVERFETCH, Ids, Vectors, choose, ordered
-from rag_chat.index.derived import Derived, read_manifest
+from rag_chat.index.derived import Derived, check_agreement, read_manifest
 from rag_chat.index.embedding import AnyEmbedder, load_embedder, same_embedder
 from rag_chat.index.packaged import verify_packaged
 from rag_chat.index.store import Store
@@ -30,7 +30,13 @@ class OpenedIndex:
 
     def __init__(self, path: str | Path, embedder: AnyEmbedder | None = None) -> None:
         self.path = Path(path)
+        manifest = read_manifest(self.path)  # before the database: what it names was committed then
         self._database = Database(self.path)
+        try:
+            check_agreement(self._database, manifest)
+        except BaseException:
+            self._database.close()
+            raise
         self.store = Store(self._database)
         self._derived = Derived(self.store)
         self._given = embedder

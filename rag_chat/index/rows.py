@@ -12,8 +12,8 @@ from rag_chat.types import Passage, Scalar
 
 
 def checksum(content: Sequence[Any]) -> int:
-    """Return the CRC-32 of a row's values, as JSON."""
-    return zlib.crc32(json.dumps(list(content), ensure_ascii=False).encode())
+    """Return the CRC-32 of a row's values, as JSON; whatever damage has made of them."""
+    return zlib.crc32(json.dumps(list(content), ensure_ascii=False, default=repr).encode())
 
 
 def text_hash(text: str) -> bytes:
@@ -29,9 +29,18 @@ def tag(value: Scalar) -> str:
     return json.dumps(int(value) if whole else value)
 
 
-def content_of(passage: Passage) -> tuple[Any, ...]:
-    """Return what the checksum of a passage covers, in the order of its columns."""
+def tags_of(passage: Passage) -> dict[str, str]:
+    """Return what a passage can be filtered by."""
+    values: dict[str, Scalar] = {**passage.metadata, "kind": passage.kind, "source": passage.source}
+    return {key: tag(value) for key, value in values.items()}
+
+
+def content_of(row: int, passage: Passage) -> tuple[Any, ...]:
+    """Return what the checksum of a passage covers, in the order of the columns that are read."""
     return (
+        row,
+        passage.source,
+        passage.kind,
         passage.id,
         passage.title,
         passage.text,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from rag_chat.errors import IndexCorrupt
-from rag_chat.index.database import DATABASE_FILE
-from rag_chat.index.derived import MANIFEST_FILE, VECTORS_FILE, read_faiss, read_manifest
+from rag_chat.index.database import DATABASE_FILE, MANIFEST_FILE, VECTORS_FILE
+from rag_chat.index.derived import read_faiss, read_manifest
 from rag_chat.index.faults import corrupt
+from rag_chat.index.rows import tags_of
 from rag_chat.index.store import Store
 
 
@@ -18,6 +19,7 @@ def verify(store: Store) -> list[str]:
             _database(store),
             _documents(store),
             _vectors(store),
+            _tags(store),
             _lexical(store),
             _faiss(store),
         ]
@@ -30,6 +32,8 @@ def _database(store: Store) -> str:
                 raise corrupt(store.database.path, message)
         if connection.execute("PRAGMA foreign_key_check").fetchone():
             raise corrupt(store.database.path, "rows refer to rows that are not there")
+        for (key,) in connection.execute("SELECT key FROM meta").fetchall():
+            store.database.meta(key)
     return f"{DATABASE_FILE}: its structure is sound"
 
 
@@ -43,8 +47,10 @@ def _documents(store: Store) -> str:
         if text is None or text[passage.start : passage.end] != passage.text:
             raise corrupt(store.database.path, f"{passage.id} is not the span it names")
         passages += 1
-    for source in store.origins():
+    for source in store.states():
         store.text(source)
+    if passages != store.count_passages():
+        raise corrupt(store.database.path, "some of its passages are missing")
     return f"{DATABASE_FILE}: {passages} passages and their documents match their checksums"
 
 
@@ -57,7 +63,24 @@ def _vectors(store: Store) -> str:
     return f"{DATABASE_FILE}: {len(ids)} vectors match their checksums"
 
 
+def _tags(store: Store) -> str:
+    expected: dict[tuple[str, str], tuple[int, int]] = {}
+    for i, passage in store.all_passages():
+        for key, value in tags_of(passage).items():
+            rows, total = expected.get((f"tag {key}", value), (0, 0))
+            expected[f"tag {key}", value] = (rows + 1, total + i)
+    with store.database.snapshot() as connection:
+        for query in (
+            "SELECT 'tag ' || key, value, count(*), sum(passage) FROM tags GROUP BY key, value",
+            "SELECT name, value, rows, total FROM tallies WHERE name LIKE 'tag %'",
+        ):
+            if {tuple(row[:2]): tuple(row[2:]) for row in connection.execute(query)} != expected:
+                raise corrupt(store.database.path, "its tags are not the metadata of its passages")
+    return f"{DATABASE_FILE}: {len(expected)} tags match the metadata"
+
+
 def _lexical(store: Store) -> str:
+    store.check_lexical()
     with store.database.snapshot() as connection:
         found = [row[0] for row in connection.execute("SELECT rowid FROM lexical ORDER BY rowid")]
     if found != store.passage_ids().tolist():
@@ -74,9 +97,11 @@ def _faiss(store: Store) -> str:
     if dense is None:
         raise _derived(store, VECTORS_FILE, "it is not the file that the manifest describes")
     state = (store.database.meta("vectors"), store.database.meta("generation"))
+    if (manifest.vectors, manifest.generation) != state:  # no damage: the writer was killed, or is at it
+        return f"{VECTORS_FILE}: whole, of another commit; the next search brings it up to date"
     ids, vectors = store.vectors()
-    if (manifest.vectors, manifest.generation) != state or not np.array_equal(dense.ids, ids):
-        raise _derived(store, VECTORS_FILE, "it was made from another state of the passages")
+    if not np.array_equal(dense.ids, ids):
+        raise _derived(store, VECTORS_FILE, "it does not hold the passages")
     held = dense.vectors(ids)
     if held is not None and not np.array_equal(held, vectors):
         raise _derived(store, VECTORS_FILE, "its vectors are not those of the passages")
