@@ -1,144 +1,129 @@
-"""Put held-out conversations to one or more assistants and score what they say."""
+"""Put held-out conversations to one or more arms, score what they say, and conclude."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rag_chat.assistant import Assistant, Request
+from rag_chat.assistant import Assistant
 from rag_chat.errors import UsageError
-from rag_chat.evaluation.metrics import exact_match, mean_interval, token_f1
-from rag_chat.retrieval.index import Index
-from rag_chat.types import Answer, Dialogue, Message
+from rag_chat.evaluation.arms import Arm, answers, latencies
+from rag_chat.evaluation.cases import Case, cases, check_gold, check_index
+from rag_chat.evaluation.intervals import Interval, mean_interval, paired_interval
+from rag_chat.evaluation.ranking import MEASURES, rank_scores, sources_found
+from rag_chat.evaluation.scores import ArmReport, TurnScores, arm_report, latency_of, turn_scores
+from rag_chat.evaluation.verdict import verdict
+from rag_chat.types import Answer, Dialogue
 
-BATCH_SIZE = 32
-
-Interval = tuple[float, float, float]
-"""Mean, and the ends of its 95% bootstrap interval."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One user turn with the history as it was, the reply wanted, and the documents it rests on."""
-
-    dialogue: str
-    request: Request
-    reply: Message
+TIMED_TURNS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class ArmReport:
-    """How one assistant did. All scores lie in [0, 1].
+class TurnReport:
+    """One turn: by arm what was said and how it scored.
 
-    `f1_grounded` counts the turns whose reply names its sources; `abstained_rightly` is the share of
-    turns to abstain from that were, `abstained_wrongly` the share of the others.
+    `retrieval` holds the ranking scores of a turn whose reply names its documents.
     """
 
-    f1: Interval
-    f1_grounded: Interval
-    exact_match: Interval
-    abstained_rightly: float
-    abstained_wrongly: float
-    cited: float
-    against_first: Interval
+    case: Case
+    retrieval: Mapping[str, float]
+    answers: Mapping[str, Answer]
+    scores: Mapping[str, TurnScores]
 
 
 @dataclass(frozen=True, slots=True)
 class EvalReport:
-    """Every arm on the same turns, and the share of grounded turns whose document was found in k."""
+    """Every arm on the same turns.
 
-    turns: int
-    dialogues: int
-    recall: float
+    `retrieval` are means over the grounded turns. `differences` is F1 of the main arm minus that of each
+    other one, paired by turn. All intervals are 95% bootstrap intervals over conversations.
+    """
+
+    conversations: int
+    grounded: int
     k: int
+    main: str
+    verdict: str
+    retrieval: Mapping[str, Interval]
     arms: Mapping[str, ArmReport]
+    differences: Mapping[str, Interval]
+    turns: tuple[TurnReport, ...]
 
 
-def evaluate(dialogues: Sequence[Dialogue], arms: Mapping[str, Assistant]) -> EvalReport:
-    """Answer every turn of the dialogues, with the history as written, by each assistant.
+def evaluate(
+    dialogues: Sequence[Dialogue],
+    arms: Mapping[str, Arm],
+    finder: Assistant,
+    *,
+    timed: int = TIMED_TURNS,
+) -> EvalReport:
+    """Answer every turn of the dialogues, with the history as it was written, by each arm.
 
-    `against_first` is the paired difference in F1 to the first arm. Raises UsageError when there is no
-    turn to score or a conversation is in the index.
+    The first arm is the one the verdict is about. finder: an assistant over the same index whose k is
+    the depth rankings are scored to (see `arms.Finder`). `timed` turns, drawn with a fixed seed, are
+    answered once more each alone for the latency. Apart from that the report is the same each time. Raises
+    UsageError when there is no turn to score, a conversation is in the index, or a reply names a document
+    that is not.
     """
     found = [case for dialogue in dialogues for case in cases(dialogue)]
-    if not found or not arms:
-        raise UsageError("There is nothing to evaluate.", "Give dialogues with replies, and a model.")
-    first = next(iter(arms.values()))
-    _refuse_leaks(dialogues, first.index)
-    answers = {name: _answers(assistant, found) for name, assistant in arms.items()}
-    f1 = {name: [_f1(a, c) for a, c in zip(said, found, strict=True)] for name, said in answers.items()}
-    baseline = f1[next(iter(arms))]
-    return EvalReport(
-        turns=len(found),
-        dialogues=len(dialogues),
-        recall=_recall(next(iter(answers.values())), found, first.index),
-        k=first.k,
-        arms={name: _arm(answers[name], found, f1[name], baseline) for name in arms},
-    )
-
-
-def cases(dialogue: Dialogue) -> list[Case]:
-    """The turns of a dialogue that have a reply to compare with."""
-    turns = dialogue.messages
-    return [
-        Case(dialogue.id, Request(turns[i - 1].content, turns[: i - 1]), turns[i])
-        for i in range(1, len(turns))
-        if turns[i].role == "assistant" and turns[i - 1].role == "user"
-    ]
-
-
-def _answers(assistant: Assistant, found: Sequence[Case]) -> list[Answer]:
-    return [
-        answer
-        for start in range(0, len(found), BATCH_SIZE)
-        for answer in assistant.answer([case.request for case in found[start : start + BATCH_SIZE]])
-    ]
-
-
-def _f1(answer: Answer, case: Case) -> float:
-    """Token F1; of two abstentions 1 and of one 0, whatever their words."""
-    if answer.abstained or case.reply.abstained:
-        return float(answer.abstained == case.reply.abstained)
-    return token_f1(answer.text, case.reply.content)
-
-
-def _arm(
-    said: Sequence[Answer], found: Sequence[Case], f1: Sequence[float], baseline: Sequence[float]
-) -> ArmReport:
-    pairs = list(zip(said, found, strict=True))
-    grounded = [score for score, case in zip(f1, found, strict=True) if case.reply.sources]
-    to_abstain = [answer.abstained for answer, case in pairs if case.reply.abstained]
-    to_answer = [answer.abstained for answer, case in pairs if not case.reply.abstained]
-    spoken = [bool(answer.citations) for answer, _ in pairs if not answer.abstained]
-    return ArmReport(
-        f1=mean_interval(f1),
-        f1_grounded=mean_interval(grounded or [0.0]),
-        exact_match=mean_interval([exact_match(a.text, c.reply.content) for a, c in pairs]),
-        abstained_rightly=_share(to_abstain),
-        abstained_wrongly=_share(to_answer),
-        cited=_share(spoken),
-        against_first=mean_interval([a - b for a, b in zip(f1, baseline, strict=True)]),
-    )
-
-
-def _share(flags: Sequence[bool]) -> float:
-    return sum(flags) / len(flags) if flags else 0.0
-
-
-def _recall(answers: Sequence[Answer], found: Sequence[Case], index: Index) -> float:
-    hits = []
-    for answer, case in zip(answers, found, strict=True):
-        gold = {index.resolve_source(source) for source in case.reply.sources}
-        if case.reply.sources:
-            hits.append(any(hit.passage.source in gold for hit in answer.hits))
-    return _share(hits)
-
-
-def _refuse_leaks(dialogues: Sequence[Dialogue], index: Index) -> None:
-    leaked = [dialogue.id for dialogue in dialogues if index.has_source(dialogue.id)]
-    if leaked:
+    if not found:
         raise UsageError(
-            f"{len(leaked)} of these conversations are in the index, {leaked[0]!r} for one: "
-            "the answers would be read off.",
-            f"Take them out with: rag-chat index rm {index.path} {leaked[0]} ...",
+            f"There is nothing to evaluate: {len(dialogues)} dialogues, and no reply to a user among them.",
+            "Give dialogues with replies, one a line: "
+            '{"id", "messages": [{"role": "user", ...}, {"role": "assistant", ...}]}',
         )
+    check_index(dialogues, finder.index)
+    check_gold(found, finder.index)
+    k = next(iter(arms.values())).assistant.k
+    ranked = rank_cases(finder, found, k)
+    sample = random.Random(0).sample(found, min(timed, len(found)))
+    said = {name: answers(arm, found) for name, arm in arms.items()}
+    scores = {name: [turn_scores(*pair) for pair in zip(said[name], found, strict=True)] for name in arms}
+    reports = {
+        name: arm_report(said[name], found, scores[name], latency_of(latencies(arm, sample)))
+        for name, arm in arms.items()
+    }
+    main, *others = arms
+    f1 = {name: [one.f1 for one in of] for name, of in scores.items()}
+    groups = [case.dialogue for case in found]
+    differences = {name: paired_interval(f1[main], f1[name], groups) for name in others}
+    retrieval = _mean_ranks(ranked, found)
+    return EvalReport(
+        conversations=len(set(groups)),
+        grounded=len(next(iter(ranked.values()))),
+        k=k,
+        main=main,
+        retrieval=retrieval,
+        arms=reports,
+        differences=differences,
+        verdict=verdict(main, differences, retrieval, k),
+        turns=tuple(
+            TurnReport(
+                case=case,
+                retrieval={name: of[case.id] for name, of in ranked.items() if case.id in of},
+                answers={name: texts[i] for name, texts in said.items()},
+                scores={name: of[i] for name, of in scores.items()},
+            )
+            for i, case in enumerate(found)
+        ),
+    )
+
+
+def rank_cases(finder: Assistant, found: Sequence[Case], k: int) -> dict[str, dict[str, float]]:
+    """Score the ranking of each grounded turn: {measure: {case id: score}}, recall@k among them."""
+    grounded = [case for case in found if case.reply.sources]
+    hits = answers(Arm(finder), grounded)
+    index = finder.index
+    judged = {
+        case.id: {str(index.resolve_source(source)): 1 for source in case.reply.sources} for case in grounded
+    }
+    rankings = {case.id: sources_found(one.hits) for case, one in zip(grounded, hits, strict=True)}
+    return rank_scores(rankings, judged, list(dict.fromkeys((*MEASURES, f"recall@{k}"))))
+
+
+def _mean_ranks(ranked: Mapping[str, Mapping[str, float]], found: Sequence[Case]) -> dict[str, Interval]:
+    group = {case.id: case.dialogue for case in found}
+    return {
+        name: mean_interval(list(of.values()), [group[one] for one in of]) for name, of in ranked.items() if of
+    }
