@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rag_chat.assistant import ABSTENTION, Assistant, Request
-from rag_chat.conversation.query import stand_alone
+from rag_chat.assistant import ABSTENTION, Assistant
 from rag_chat.evaluation.cases import Case
 from rag_chat.evaluation.metrics import normalise
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.retrieval.index import Index
-from rag_chat.types import Answer, Passage, Prompt, Turn
+from rag_chat.types import Answer, Generated, Passage, Prompt, Turn
 
 BATCH_SIZE = 32
 
@@ -40,11 +39,11 @@ class Finder:
     def prompt(self, turn: Turn) -> Prompt:
         return Prompt(turn.query)
 
-    def generate(self, turns: Sequence[Turn]) -> list[str]:
-        return [UNANSWERABLE for _ in turns]
+    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
+        return [Generated(UNANSWERABLE) for _ in turns]
 
-    def stream(self, turn: Turn) -> Iterator[str]:
-        yield from self.generate([turn])
+    def stream(self, turn: Turn) -> Iterator[str]:  # noqa: ARG002  # it says the same to every turn
+        yield UNANSWERABLE
 
 
 def answers(arm: Arm, found: Sequence[Case]) -> list[Answer]:
@@ -71,7 +70,8 @@ def latencies(arm: Arm, found: Sequence[Case]) -> list[float]:
 def _without(assistant: Assistant, found: Sequence[Case]) -> list[Answer]:
     """What the model says with no passage before it; an assistant would abstain unasked."""
     turns = [Turn(case.request.question, case.request.history) for case in found]
-    return [_unsupported(said, assistant.generator.name) for said in assistant.generator.generate(turns)]
+    model = assistant.generator
+    return [_unsupported(said.text, model.name) for said in model.generate(turns)]
 
 
 def _unsupported(said: str, model: str) -> Answer:
@@ -93,21 +93,20 @@ def _gold(found: Sequence[Case], assistant: Assistant) -> dict[str, tuple[Passag
     """By case: the k passages of the documents the reply names that say most of it."""
     index = assistant.index
     wanted = {
-        case.id: {index.resolve_source(source) for source in case.reply.sources}
+        case.id: tuple(str(index.resolve_source(source)) for source in case.reply.sources)
         for case in found
         if case.reply.sources
     }
-    stored: dict[str, list[Passage]] = {}
-    for source in {source for sources in wanted.values() for source in sources}:
-        ids = index.store.passage_ids([source])
-        stored[source] = list(index.store.passages(ids.tolist()).values())
+    stored = {sources: _passages(index, sources) for sources in set(wanted.values())}
     return {
-        case.id: tuple(
-            _nearest([p for s in sorted(wanted[case.id]) for p in stored[s]], case.reply.content)[: assistant.k]
-        )
+        case.id: tuple(_nearest(stored[wanted[case.id]], case.reply.content)[: assistant.k])
         for case in found
         if case.id in wanted
     }
+
+
+def _passages(index: Index, sources: tuple[str, ...]) -> list[Passage]:
+    return list(index.store.passages(index.store.passage_ids(sources).tolist()).values())
 
 
 def _nearest(passages: Sequence[Passage], reply: str) -> list[Passage]:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from rag_chat.evaluation.intervals import Interval
 
 
-def verdict(
-    main: str, differences: Mapping[str, Interval], retrieval: Mapping[str, Interval], k: int
-) -> str:
+def verdict(main: str, differences: Mapping[str, Interval], retrieval: Mapping[str, Interval], k: int) -> str:
     """Say whether the main arm is better, and what limits it now.
 
     differences: F1 of the main arm minus that of each other one. An interval that holds 0 is called no
@@ -51,9 +49,10 @@ def _limit(gold: Interval | None, recall: Interval | None, k: int) -> str:
     finds = f"retrieval finds the evidence among {k} passages in {recall[0]:.0%} of grounded turns"
     if gold is None:
         return finds
-    if gold[2] < 0:
-        return f"{finds}, and with the right passages F1 would be {points(_negated(gold))} higher: that is the limit now"
-    return f"{finds}, and the right passages alone do not raise F1 ({signed(_negated(gold))}): the reader is the limit now"
+    gain = _negated(gold)
+    if gain[1] > 0:
+        return f"{finds}: that is the limit now, for the right passages would raise F1 by {points(gain)}"
+    return f"{finds}, and the right ones do not raise F1 ({signed(gain)}): the reader is the limit now"
 
 
 def points(interval: Interval) -> str:
