@@ -37,9 +37,8 @@ def _arms(context: click.Context, parameter: click.Parameter, given: str | None)
     names = list(dict.fromkeys(name.strip() for name in given.split(","))) if given else None
     for name in names or ():
         if name not in ARMS:
-            raise click.BadParameter(
-                f"there is no arm {name!r}; there are {', '.join(ARMS)}.", context, parameter
-            )
+            known = ", ".join(ARMS)
+            raise click.BadParameter(f"there is no arm {name!r}; there are {known}.", context, parameter)
     return names
 
 
@@ -175,9 +174,8 @@ def _say_report(report: Mapping[str, Any]) -> None:
 
 def _arm_lines(arm: Mapping[str, Any]) -> list[str]:
     lines = [f"{label:<20} {_shown(arm[name])}" for name, label in _INTERVALS.items() if arm[name]]
-    lines += [
-        f"{label:<20} {100 * arm[name]:5.1f}" for name, label in _SHARES.items() if arm[name] is not None
-    ]
+    shares = {label: arm[name] for name, label in _SHARES.items() if arm[name] is not None}
+    lines += [f"{label:<20} {100 * share:5.1f}" for label, share in shares.items()]
     if latency := arm["latency_ms"]:
         lines.append(f"{'latency':<20} {latency['p50']:.0f} ms, 95th percentile {latency['p95']:.0f} ms")
     return lines

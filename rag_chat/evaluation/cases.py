@@ -84,7 +84,7 @@ def check_training(dialogues: Sequence[Dialogue], model: str | Path) -> None:
         raise UsageError(
             f"{model} was trained on {len(leaked)} of these conversations, {leaked[0]!r} for one: "
             "it would be scored on what it knows by heart.",
-            "Evaluate on other conversations, or train without these: rag-chat train DIALOGUES -i INDEX -o MODEL",
+            "Evaluate on others, or train without these: rag-chat train DIALOGUES -i INDEX -o MODEL",
         )
 
 

@@ -125,7 +125,7 @@ def rank_cases(finder: Assistant, found: Sequence[Case], k: int) -> dict[str, di
 def _mean_ranks(ranked: Mapping[str, Mapping[str, float]], found: Sequence[Case]) -> dict[str, Interval]:
     group = {case.id: case.dialogue for case in found}
     return {
-        name: mean_interval(list(of.values()), [group[one] for one in of])
-        for name, of in ranked.items()
-        if of
+        name: mean_interval(list(scores.values()), [group[one] for one in scores])
+        for name, scores in ranked.items()
+        if scores
     }
