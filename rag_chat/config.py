@@ -8,13 +8,14 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from rag_chat.errors import UsageError
 
 IndexType = Literal["auto", "flat", "hnsw", "ivf", "ivfpq"]
 Precision = Literal["fp32", "bf16", "int8"]
 SearchMode = Literal["hybrid", "dense", "lexical"]
+Fuse = Literal["concat", "decoder"]
 
 PACKAGED_EMBEDDER = "all-MiniLM-L6-v2"
 
@@ -45,13 +46,20 @@ class IndexSettings:
 class GenerationSettings:
     """How a turn is put to the model. Both budgets count tokens of the model.
 
-    `abstain_bias` is added to the log-odds of abstaining: below 0 the model answers more often.
+    `abstain_bias` is added to the log-odds of abstaining: below 0 the model answers more often. `fuse`
+    puts the passages into one input ("concat"), or reads each in an input of its own, of up to
+    `input_tokens` each, and lets the decoder attend over all ("decoder").
     """
 
     input_tokens: int = 384
     answer_tokens: int = 64
     beams: int = 1
     abstain_bias: float = 0.0
+    fuse: Fuse = "concat"
+
+    def __post_init__(self) -> None:
+        if self.fuse not in get_args(Fuse):
+            raise UsageError(f"There is no way to fuse called {self.fuse!r}.", "Try concat or decoder.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

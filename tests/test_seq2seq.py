@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import torch
 from rag_chat.errors import ModelError
 from rag_chat.generation import load_generator
 from rag_chat.generation.checkpoint import save_checkpoint
+from rag_chat.generation.decoding import Decoded
 from rag_chat.generation.seq2seq import Seq2SeqGenerator, increments, load_seq2seq
-from rag_chat.types import Generated, Message, Passage, Turn
+from rag_chat.types import Message, Passage, Turn
 
 TURNS = [example.turn for example in models.PAIRS]
 OTHERS = [
@@ -71,10 +73,13 @@ def test_the_log_likelihood_is_the_mean_over_the_answers_tokens(
 ) -> None:
     generator = request.getfixturevalue(name)
     monkeypatch.setattr(generator, "settings", replace(generator.settings, beams=beams))
+    model = generator._model
     for turn, said in zip(TURNS, generator.generate(TURNS), strict=True):
-        inputs = generator._inputs(generator._encode([generator.prompt(turn).text], return_tensors="pt"))
-        (ids,) = generator._model.generate(**inputs, **generator._limits)
-        logits = generator._model(**inputs, decoder_input_ids=ids[None, :-1]).logits[0]
+        inputs = generator._tokenizer([generator.prompt(turn).text], return_tensors="pt")
+        inputs = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+        options = {"max_new_tokens": generator.settings.answer_tokens, "no_repeat_ngram_size": 4}
+        (ids,) = model.generate(**inputs, num_beams=beams, **options)
+        logits = model(**inputs, decoder_input_ids=ids[None, :-1]).logits[0]
         each = torch.log_softmax(logits, -1).gather(1, ids[1:, None])
         assert said.log_likelihood == pytest.approx(each.mean().item(), abs=1e-5)
 
@@ -94,7 +99,8 @@ def test_the_stream_comes_in_pieces(reader: Seq2SeqGenerator) -> None:
 def test_the_word_for_no_answer_stays_as_it_is(
     reader: Seq2SeqGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_answer", lambda packed: [Generated("unanswerable")] * len(packed))
+    word = tuple(reader._encode("unanswerable"))
+    monkeypatch.setattr(reader, "_decode", lambda packed, _=None: [Decoded(word, 0.0, (1.0,))] * len(packed))
     monkeypatch.setattr(reader, "_running_text", lambda _: iter(["un", "unanswerable"]))
     assert models.texts(reader, [TURNS[0]])[0] == "unanswerable"
     assert list(reader.stream(TURNS[0])) == ["unanswerable"]
@@ -128,6 +134,7 @@ def test_closing_the_stream_stops_the_generation(
 ) -> None:
     steps, forward = [], cased._model.forward
 
+    @wraps(forward)
     def counted(*args: Any, **options: Any) -> Any:
         steps.append(1)
         return forward(*args, **options)

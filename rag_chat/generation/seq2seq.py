@@ -13,7 +13,9 @@ from typing import Any
 from rag_chat.config import GenerationSettings
 from rag_chat.errors import ModelError
 from rag_chat.generation.checkpoint import read_card
-from rag_chat.generation.prompt import UNANSWERABLE, pack
+from rag_chat.generation.decoding import Decoded, Decoder, Limits, OnStep, TorchDecoder
+from rag_chat.generation.fusion import as_one, readings, stack
+from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.generation.surface import LOOKAHEAD, Surface
 from rag_chat.types import Generated, Prompt, Turn
 
@@ -57,23 +59,19 @@ class Seq2SeqGenerator:
             raise ModelError(
                 f"The device {self.device!r} cannot be used: {error}", "See what there is: rag-chat doctor"
             ) from error
-        self._model.generation_config.max_length = None  # a default of 20 that answer_tokens replaces
+        self._decoder: Decoder = TorchDecoder(self._model)
         self._lock = threading.Lock()  # fast tokenizers keep padding as state ("Already borrowed")
 
     def generate(self, turns: Sequence[Turn]) -> list[Generated]:
         """Answer each turn, in order; batches hold turns of like length."""
-        packed = [self.prompt(turn) for turn in turns]
-        by_length = sorted(range(len(turns)), key=lambda i: len(packed[i].text))
+        packed = [self._readings(turn) for turn in turns]
+        by_length = sorted(range(len(turns)), key=lambda i: max(len(prompt.text) for prompt in packed[i]))
         answers: dict[int, Generated] = {}
         for start in range(0, len(turns), BATCH_SIZE):
             batch = by_length[start : start + BATCH_SIZE]
-            for i, said in zip(batch, self._answer([packed[i] for i in batch]), strict=True):
-                answers[i] = replace(said, text=self._written(turns[i], said.text), prompt=packed[i])
+            for i, said in zip(batch, self._decode([packed[i] for i in batch]), strict=True):
+                answers[i] = self._generated(turns[i], said, packed[i])
         return [answers[i] for i in range(len(turns))]
-
-    def _written(self, turn: Turn, said: str) -> str:
-        """The answer with its case and spacing, where the model has none."""
-        return "".join(_pieces(self._surface(turn), said)) if self._uncased else said
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer as it is generated; closing the iterator stops the generation."""
@@ -91,8 +89,11 @@ class Seq2SeqGenerator:
 
     def prompt(self, turn: Turn) -> Prompt:
         """The model input for a turn, within this model's budget."""
+        return as_one(self._readings(turn))
+
+    def _readings(self, turn: Turn) -> tuple[Prompt, ...]:
         budget = self._at_most(self.settings.input_tokens)
-        return pack(turn, budget=budget, count_tokens=self._count)
+        return readings(turn, fuse=self.settings.fuse, budget=budget, count_tokens=self._count)
 
     def _at_most(self, tokens: int) -> int:
         """So many tokens, or as many as the model has places for; T5's relative places have no end."""
@@ -100,95 +101,71 @@ class Seq2SeqGenerator:
         return min(tokens, places) if places else tokens
 
     def _count(self, text: str) -> int:
-        return len(self._encode(text).input_ids)
+        return len(self._encode(text))
 
-    def _encode(self, text: str | list[str], **options: Any) -> Any:
+    def _encode(self, text: str, *, special: bool = True) -> list[int]:
         with self._lock:
-            return self._tokenizer(text, verbose=False, **options)
+            ids: list[int] = self._tokenizer(text, verbose=False, add_special_tokens=special).input_ids
+        return ids
 
-    def _answer(self, packed: Sequence[Prompt]) -> list[Generated]:
-        import torch
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
-        inputs = self._encode([p.text for p in packed], padding=True, return_tensors="pt")
+    def _decode(self, packed: Sequence[Sequence[Prompt]], on_step: OnStep | None = None) -> list[Decoded]:
+        """Answer packed turns; a stream is greedy, since beams settle nothing before their end."""
+        turns = [[self._encode(prompt.text) for prompt in prompts] for prompts in packed]
+        ids, mask = stack(turns, pad=self._tokenizer.pad_token_id)
+        limits = replace(self._limits, beams=1) if on_step else self._limits
         try:
-            with torch.inference_mode():
-                out = self._model.generate(
-                    **self._inputs(inputs), **self._limits, return_dict_in_generate=True, output_logits=True
-                )
-                likely = self._log_likelihoods(out)
+            return self._decoder.decode(ids, mask, limits, on_step)
         except RuntimeError as error:  # out of memory, above all
-            raise self._failed(error) from error
-        texts = self._tokenizer.batch_decode(out.sequences, skip_special_tokens=True)
-        return [Generated(text.strip(), mean) for text, mean in zip(texts, likely, strict=True)]
-
-    def _log_likelihoods(self, out: Any) -> list[float]:
-        """The mean log-probability of each answer's tokens, its end included and the padding not."""
-        import torch
-
-        said = out.sequences[:, -len(out.logits) :]
-        each = self._model.compute_transition_scores(
-            out.sequences, out.logits, out.get("beam_indices"), normalize_logits=True
-        )
-        ends = torch.isin(said, self._ends).int()
-        real = ends.cumsum(-1) - ends == 0
-        means: list[float] = ((each * real).sum(-1) / real.sum(-1)).tolist()
-        return means
-
-    @cached_property
-    def _ends(self) -> Any:
-        import torch
-
-        return torch.tensor(self._model.generation_config.eos_token_id, device=self.device)
-
-    def _failed(self, error: BaseException) -> ModelError:
-        return ModelError(f"{self.name} failed while answering: {error}", "Try another model with -m.")
-
-    def _inputs(self, inputs: Any) -> dict[str, Any]:
-        return {name: inputs[name].to(self.device) for name in ("input_ids", "attention_mask")}
+            raise ModelError(
+                f"{self.name} failed while answering: {error}", "Try another model with -m."
+            ) from error
 
     @property
-    def _limits(self) -> dict[str, Any]:
-        return {
-            "max_new_tokens": self._at_most(self.settings.answer_tokens),
-            "num_beams": self.settings.beams,
-            "do_sample": False,
-            "no_repeat_ngram_size": 4,  # a small reader may loop on a long answer
-            "sequence_bias": self._bias,
-        }
+    def _limits(self) -> Limits:
+        bias = self.settings.abstain_bias
+        return Limits(
+            tokens=self._at_most(self.settings.answer_tokens),
+            beams=self.settings.beams,
+            bias=(self._encode(UNANSWERABLE, special=False)[0], bias) if bias else None,
+        )
 
-    @cached_property
-    def _bias(self) -> list[list[Any]] | None:
-        """The bias on the first token of an abstention, as `generate` takes it."""
-        first = self._encode(UNANSWERABLE, add_special_tokens=False).input_ids[:1]
-        return [[first, float(self.settings.abstain_bias)]] if self.settings.abstain_bias else None
+    def _generated(self, turn: Turn, said: Decoded, packed: Sequence[Prompt]) -> Generated:
+        text = self._text(said.ids)
+        return Generated(
+            text="".join(_pieces(self._surface(turn), text)) if self._uncased else text,
+            log_likelihood=said.log_likelihood,
+            attention=said.attention if len(packed) == len(turn.passages) else (),
+            prompt=as_one(packed),
+        )
 
     def _running_text(self, turn: Turn) -> Iterator[str]:
         """Yield all that has been said, again after each token."""
-        from transformers import StoppingCriteriaList
+        steps, left, failure = queue.SimpleQueue[list[int] | None](), threading.Event(), list[BaseException]()
 
-        inputs = self._encode([self.prompt(turn).text], return_tensors="pt")
-        tokens, left, failure = _Tokens(), threading.Event(), list[BaseException]()
-        options = {**self._inputs(inputs), **self._limits, "num_beams": 1, "streamer": tokens}
-        options["stopping_criteria"] = StoppingCriteriaList([lambda *_, **__: left.is_set()])
+        def step(ids: list[int]) -> bool:
+            steps.put(ids)
+            return left.is_set()
 
         def work() -> None:
             try:
-                self._model.generate(**options)
+                self._decode([self._readings(turn)], step)
             except BaseException as error:  # handed to the reader of the stream below
                 failure.append(error)
             finally:
-                tokens.end()
+                steps.put(None)
 
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
         try:
-            for ids in tokens:
-                yield str(self._tokenizer.decode(ids, skip_special_tokens=True)).strip()
+            yield from (self._text(ids) for ids in iter(steps.get, None))
         finally:
             left.set()
             worker.join()
         if failure:
-            raise self._failed(failure[0]) from failure[0]
+            raise failure[0]
 
     def _surface(self, turn: Turn) -> Surface:
         texts = [text for p in turn.passages for text in (p.text, p.context, p.title)]
@@ -206,25 +183,6 @@ class Seq2SeqGenerator:
     def _uncased(self) -> bool:
         ids = self._tokenizer("Paris", add_special_tokens=False).input_ids
         return str(self._tokenizer.decode(ids)).strip() == "paris"
-
-
-class _Tokens:
-    """A streamer as `generate` wants it: iterating gives all token ids so far, after each new one."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
-
-    def put(self, ids: Any) -> None:
-        self._queue.put(ids.flatten().tolist())
-
-    def end(self) -> None:
-        self._queue.put(None)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        ids: list[int] = []
-        while (new := self._queue.get()) is not None:
-            ids = [*ids, *new]
-            yield ids
 
 
 def increments(running: Iterator[str]) -> Iterator[str]:
