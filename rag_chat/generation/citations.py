@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rag_chat.corpus.packing import sentences
-from rag_chat.types import Citation, Passage
+from rag_chat.types import Citation, Embedder, Passage
 
 SUPPORT = 0.6
 """Share of an answer sentence's content words that one passage sentence must hold to be cited."""
+
+LIKELY, SAME_MEANING = 0.4, 0.8
+"""With at least the first share of the words, a passage sentence of this cosine is a paraphrase."""
+
+TOGETHER, PART = 0.75, 2
+"""Two sentences support a third together with this share of its words, each with so many of its own."""
+
+COMPARED = 4  # embedding more would take longer than answering
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 _REPLY = re.compile(r"^Assistant: (.*?)(?=\n(?:User|System|Assistant): |\Z)", re.DOTALL | re.MULTILINE)
 _NAME = re.compile(r"(?<=[\w,;:] )[A-Z]\w+")  # a capital inside a sentence
+_NUMBERS = dict(
+    zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)
+)
+_NOT = re.compile(r"\b(?:not?|never|none|without)\b|n't\b", re.IGNORECASE)
 _STOP = frozenset(
     "a about after all also an and any are as at be because been but by can could did do does for from "
     "had has have he her his how i if in into is it its may more most not of on one or other our over "
@@ -24,21 +36,49 @@ _STOP = frozenset(
 )
 
 
-def cite(answer: str, passages: Sequence[Passage], *, question: str = "") -> tuple[Citation, ...]:
-    """Return at most one citation for each sentence of the answer, in their order.
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What the passages say about an answer: citations in the order of its sentences, and the rest.
 
-    A sentence is supported by the passage sentence (or two neighbours) that holds most of its content
-    words, by stem; every number and name in it must be there too. A document that supports it is cited before
-    any conversation that does. A sentence without support gets none. An answer of one word or none
-    ("Yes.") is looked up together with the question's words.
+    `unsupported` are the sentences that claim something no passage holds; a question or "Yes!" claims nothing.
     """
-    units = [unit for passage in passages for unit in _units(passage)]
+
+    citations: tuple[Citation, ...] = ()
+    unsupported: tuple[str, ...] = ()
+
+
+def find_support(
+    answer: str,
+    passages: Sequence[Passage],
+    *,
+    question: str = "",
+    embedder: Embedder | None = None,
+    attention: Sequence[float] = (),
+) -> Support:
+    """Match each sentence of an answer with the passage sentences (or two neighbours) that support it.
+
+    A sentence is supported by the span that holds most of its content words, by stem; every number and
+    name in it must be there too. What holds fewer of its words must agree in meaning (by `embedder`), and
+    a sentence that says two things may need a span for each. A document is cited before any
+    conversation. Among equals the passage that the model attended to more is cited (`attention`: a
+    share for each passage). An answer of one word or none ("Yes.") is looked up with the question's words.
+    """
+    shares = dict(zip((passage.id for passage in passages), attention, strict=False))
+    matcher = _Matcher([unit for passage in passages for unit in _units(passage)], embedder, shares)
     found: list[Citation] = []
+    unsupported = []
     for start, end in sentences(answer, 0, len(answer)):
-        best = _best(answer[start:end], question, units)
-        if best is not None and not any(_same_span(best, other) for other in found):
-            found.append(best)
-    return tuple(found)
+        sentence = answer[start:end].strip()
+        cited = matcher.match(sentence, question)
+        found += [one for one in cited if not any(_same_span(one, other) for other in found)]
+        if not cited and _stems(sentence) and not sentence.endswith("?"):
+            unsupported.append(sentence)
+    return Support(tuple(found), tuple(unsupported))
+
+
+def cite(answer: str, passages: Sequence[Passage], *, question: str = "") -> tuple[Citation, ...]:
+    """The citations of `find_support` by words alone."""
+    return find_support(answer, passages, question=question).citations
 
 
 def quotable(passage: Passage) -> list[list[tuple[int, int]]]:
@@ -66,6 +106,10 @@ class _Unit:
     stems: frozenset[str]
     single: bool
 
+    @property
+    def text(self) -> str:
+        return self.passage.text[self.start : self.end]
+
 
 def _units(passage: Passage) -> Iterator[_Unit]:
     """Single sentences of a passage, then pairs of neighbours, with the headings' words in reach."""
@@ -78,23 +122,81 @@ def _units(passage: Passage) -> Iterator[_Unit]:
                 yield _Unit(passage, start, end, stems, width == 1)
 
 
-def _best(sentence: str, question: str, units: Sequence[_Unit]) -> Citation | None:
-    wanted = _stems(sentence)
-    needed = {stem for stem in wanted if stem[0].isdigit()} | _stems(" ".join(_NAME.findall(sentence)))
-    if len(wanted) < 2:
-        needed, wanted = set(wanted), wanted | _stems(question)
-    if len(wanted) < 2:
-        return None
-    scored = [
-        (unit.passage.kind == "topic", len(wanted & unit.stems) / len(wanted), unit.single, -place)
-        for place, unit in enumerate(units)
-        if needed <= unit.stems
-    ]
-    supported = [score for score in scored if score[1] >= SUPPORT]
-    if not supported:
-        return None
-    _, support, _, place = max(supported)
-    return _citation(units[-place], support)
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A sentence as it is looked for: its content words, and those that a span must hold."""
+
+    text: str
+    stems: frozenset[str]
+    needed: frozenset[str]
+
+    def coverage(self, stems: frozenset[str]) -> float:
+        return len(self.stems & stems) / len(self.stems)
+
+
+class _Matcher:
+    def __init__(
+        self, units: Sequence[_Unit], embedder: Embedder | None, shares: Mapping[str, float]
+    ) -> None:
+        self._units = units
+        self._embedder = embedder
+        self._shares = shares
+
+    def match(self, sentence: str, question: str) -> list[Citation]:
+        """The spans that support a sentence: one, or two that do together, or none."""
+        wanted = _wanted(sentence, question)
+        if wanted is None:
+            return []
+        fit = [unit for unit in self._units if wanted.needed <= unit.stems]
+        supported = [unit for unit in fit if wanted.coverage(unit.stems) >= SUPPORT]
+        if supported:
+            best = max(supported, key=lambda unit: self._rank(unit, wanted))
+            return [_citation(best, wanted.coverage(best.stems))]
+        return self._by_meaning(fit, wanted) or self._together(wanted)
+
+    def _rank(self, unit: _Unit, wanted: _Wanted) -> tuple[bool, float, float, bool]:
+        """Best is largest; of equals `max` takes the first."""
+        share = self._shares.get(unit.passage.id, 0.0)
+        return unit.passage.kind == "topic", wanted.coverage(unit.stems), share, unit.single
+
+    def _by_meaning(self, fit: Sequence[_Unit], wanted: _Wanted) -> list[Citation]:
+        """A span with fewer of the words that says the same: a paraphrase."""
+        denied = bool(_NOT.search(wanted.text))
+        likely = [
+            unit
+            for unit in fit
+            if wanted.coverage(unit.stems) >= LIKELY and bool(_NOT.search(unit.text)) == denied
+        ]
+        likely = sorted(likely, key=lambda unit: self._rank(unit, wanted), reverse=True)[:COMPARED]
+        if not likely or self._embedder is None:
+            return []
+        said, *spans = self._embedder.embed([wanted.text, *(unit.text for unit in likely)])
+        cosines = [float(span @ said) for span in spans]
+        best = max(range(len(likely)), key=cosines.__getitem__)
+        return [_citation(likely[best], min(1.0, cosines[best]))] if cosines[best] >= SAME_MEANING else []
+
+    def _together(self, wanted: _Wanted) -> list[Citation]:
+        """Two sentences that hold most of the words together, each a good part of them."""
+        single = [unit for unit in self._units if unit.single]
+        first = max(single, key=lambda unit: self._rank(unit, wanted), default=None)
+        if first is None:
+            return []
+        left = _Wanted(wanted.text, wanted.stems - first.stems, wanted.needed - first.stems)
+        rest = [u for u in single if left.needed <= u.stems and len(left.stems & u.stems) >= PART]
+        second = max(rest, key=lambda unit: self._rank(unit, left), default=None)
+        if second is None or len(wanted.stems & (first.stems - second.stems)) < PART:
+            return []
+        support = wanted.coverage(first.stems | second.stems)
+        return [_citation(unit, support) for unit in (first, second)] if support >= TOGETHER else []
+
+
+def _wanted(sentence: str, question: str) -> _Wanted | None:
+    """What to look for; None when the sentence says too little to be held against anything."""
+    stems = _stems(sentence)
+    needed = {stem for stem in stems if stem[0].isdigit()} | _stems(" ".join(_NAME.findall(sentence)))
+    if len(stems) < 2:
+        needed, stems = set(stems), stems | _stems(question)
+    return _Wanted(sentence, stems, frozenset(needed)) if len(stems) >= 2 else None
 
 
 def _citation(unit: _Unit, support: float) -> Citation:
@@ -103,7 +205,7 @@ def _citation(unit: _Unit, support: float) -> Citation:
         passage_id=passage.id,
         source=passage.source,
         title=passage.title,
-        quote=passage.text[unit.start : unit.end],
+        quote=unit.text,
         start=passage.start + unit.start,
         end=passage.start + unit.end,
         score=round(support, 4),
@@ -125,6 +227,8 @@ def _stems(text: str) -> frozenset[str]:
 
 
 def _stem(word: str) -> str:
+    if word in _NUMBERS:
+        return str(_NUMBERS[word])
     if word[0].isdigit():
         return word.replace(",", "") if _THOUSANDS.fullmatch(word) else word
     if len(word) < 5:
