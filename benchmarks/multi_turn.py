@@ -24,7 +24,7 @@ CANARD_SECTIONS, DSTC11_PLACES = 150, 40
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One user turn; `gold` are the documents that hold its evidence, `rewrite` a person's stand-alone form."""
+    """One user turn; `gold`: documents that hold its evidence, `rewrite`: a person's stand-alone form."""
 
     dialogue: str
     question: str

@@ -15,14 +15,13 @@ from rag_chat.conversation.query import stand_alone
 from rag_chat.conversation.sessions import SessionStore, new_session_id
 from rag_chat.errors import UsageError
 from rag_chat.generation import load_generator
-from rag_chat.generation.citations import cite
+from rag_chat.generation.citations import Support, find_support
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.generation.seq2seq import PACKAGED_READER
 from rag_chat.generation.together import stream_together
 from rag_chat.retrieval.index import Index
 from rag_chat.types import (
     Answer,
-    Citation,
     Generated,
     Generator,
     Hit,
@@ -195,7 +194,7 @@ class Assistant:
 
     def _finish(self, prepared: _Prepared, said: Generated | None, generate_ms: float) -> Answer:
         """Attach citations, or abstain and say why."""
-        citations, reason, timings = tuple[Citation, ...](), "", dict(prepared.timings)
+        support, reason, timings = Support(), "", dict(prepared.timings)
         timings["generate"] = generate_ms
         text = said.text if said else ""
         abstained = _bare(text) in ("", UNANSWERABLE)
@@ -205,12 +204,18 @@ class Assistant:
             reason = "The passages found do not answer the question."
         else:
             with _timed(timings, "cite"):
-                citations = cite(text, prepared.turn.passages, question=prepared.turn.question)
-            reason = "" if citations else "No passage supports this answer."
+                support = find_support(
+                    text,
+                    prepared.turn.passages,
+                    question=prepared.turn.question,
+                    embedder=self.index.embedder,
+                    attention=said.attention,
+                )
+            reason = "" if support.citations else "No passage supports this answer."
         prompt = (said.prompt or self.generator.prompt(prepared.turn)) if said else Prompt("")
         return Answer(
             text=ABSTENTION if abstained else text,
-            citations=citations,
+            citations=support.citations,
             query=prepared.turn.query,
             abstained=abstained,
             reason=reason,
@@ -220,6 +225,7 @@ class Assistant:
             timings_ms={name: round(ms, 1) for name, ms in timings.items()},
             prompt=prompt.text,
             dropped=prompt.dropped,
+            unsupported=support.unsupported,
         )
 
 

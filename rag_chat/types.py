@@ -123,6 +123,7 @@ class Answer:
     """What the assistant said in one turn, and what it rests on.
 
     `query` is what was searched for; `reason` says why the assistant abstained (empty when it did not).
+    `unsupported` are the sentences that no passage supports: they are not cited.
     """
 
     text: str
@@ -136,6 +137,7 @@ class Answer:
     timings_ms: Mapping[str, float]
     prompt: str = ""
     dropped: tuple[str, ...] = ()
+    unsupported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ def test_an_answer_without_support_is_kept_and_marked(tiny_index: Index) -> None
     answer = Assistant(tiny_index, Scripted({TEA: "Napoleon was born on Corsica."})).ask(TEA)
     assert answer.text == "Napoleon was born on Corsica."
     assert answer.citations == ()
+    assert answer.unsupported == ("Napoleon was born on Corsica.",)
     assert "supports" in answer.reason
 
 

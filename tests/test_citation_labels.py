@@ -1,6 +1,6 @@
 """Citations held against labels: which spans of the starter articles support each sentence, or none.
 
-The labels were written by reading the articles. A sentence that says two things has a group of spans for each.
+The labels were written by reading the articles. A sentence that says two things has spans for each.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Run = Callable[..., Result]
 Words = tuple[str, ...]
 
-ANSWER_KEYS = "answer abstained reason query citations passages model session timings_ms".split()
+ANSWER_KEYS = "answer abstained reason query citations passages model session timings_ms unsupported".split()
 CITATION_KEYS = "passage_id source title quote start end score".split()
 PASSAGE_KEYS = "passage_id source title text score".split()
 SEARCH_KEYS = "rank passage_id source title text score kind metadata".split()

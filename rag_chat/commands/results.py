@@ -28,6 +28,8 @@ def say_support(answer: Answer) -> None:
         say(f'[{number}] {_place(cited.title, cited.source)}: "{one_line(cited.quote)}"')
     if answer.reason:
         say(f"({answer.reason})")
+    elif answer.unsupported:
+        say(f"(No passage supports: {one_line(' '.join(answer.unsupported))})")
 
 
 def say_hits(hits: Sequence[Hit]) -> None:

@@ -21,6 +21,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "model": answer.model,
         "session": answer.session,
         "timings_ms": dict(answer.timings_ms),
+        "unsupported": list(answer.unsupported),
     }
 
 

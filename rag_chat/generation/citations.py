@@ -40,7 +40,7 @@ _STOP = frozenset(
 class Support:
     """What the passages say about an answer: citations in the order of its sentences, and the rest.
 
-    `unsupported` are the sentences that claim something no passage holds; a question or "Yes!" claims nothing.
+    `unsupported` are the sentences that claim what no passage holds; a question or "Yes!" claims nothing.
     """
 
     citations: tuple[Citation, ...] = ()
