@@ -16,7 +16,6 @@ IndexType = Literal["auto", "flat", "hnsw", "ivf", "ivfpq"]
 Precision = Literal["fp32", "bf16", "int8"]
 SearchMode = Literal["hybrid", "dense", "lexical"]
 Fuse = Literal["concat", "decoder"]
-Skill = Literal["answer", "rewrite", "unanswerable"]
 
 PACKAGED_EMBEDDER = "all-MiniLM-L6-v2"
 
@@ -49,8 +48,7 @@ class GenerationSettings:
 
     `abstain_bias` is added to the log-odds of abstaining: below 0 the model answers more often. `fuse`
     puts the passages into one input ("concat"), or reads each in an input of its own, of up to
-    `input_tokens` each, and lets the decoder attend over all ("decoder"). `skills` are what the model
-    was trained for (see `generation.prompt.pack`).
+    `input_tokens` each, and lets the decoder attend over all ("decoder").
     """
 
     input_tokens: int = 384
@@ -58,39 +56,39 @@ class GenerationSettings:
     beams: int = 1
     abstain_bias: float = 0.0
     fuse: Fuse = "concat"
-    skills: tuple[Skill, ...] = ("answer",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "skills", tuple(self.skills))  # JSON has lists
         if self.fuse not in get_args(Fuse):
             raise UsageError(f"There is no way to fuse called {self.fuse!r}.", "Try concat or decoder.")
-        if unknown := set(self.skills) - set(get_args(Skill)):
-            raise UsageError(
-                f"There are no skills called {sorted(unknown)}.", f"Known: {', '.join(get_args(Skill))}."
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
     """How the generator is fine-tuned.
 
+    `batch_size` counts the examples of one step, over all processes and `accumulate` parts of it.
     `learning_rate` is the peak; cross-attention that starts untrained takes `cross_learning_rate`.
+    `lora_rank` trains low-rank updates of that rank instead of all weights (0: all weights).
     `gold_dropout` is the share of grounded turns trained without their evidence, as abstentions.
-    `max_minutes` ends training early, keeping the best checkpoint (0: no limit). `half` stores the
-    weights in 16 bit, which halves the file.
+    Training ends early after `max_minutes`, or when the dev score has not risen for `patience`
+    evaluations (0: no limit); the best checkpoint is kept. `half` stores the weights in 16 bit, which
+    halves the file.
     """
 
     epochs: float = 3.0
     batch_size: int = 32
+    accumulate: int = 1
     learning_rate: float = 1.5e-4
     cross_learning_rate: float | None = None
     warmup_steps: int = 100
     dropout: float = 0.1
     label_smoothing: float = 0.0
+    lora_rank: int = 0
     gold_dropout: float = 0.1
     passages: int = 5
     eval_every: int = 200
     max_minutes: float = 0.0
+    patience: int = 8
     half: bool = False
     seed: int = 13
 

@@ -96,6 +96,14 @@ def bart(tokenizer: Any, *, seed: int = 0) -> Any:
     )
 
 
+def saved_bart(folder: Path) -> Path:
+    """The folder of that BART, untrained, with its tokenizer."""
+    tokenizer = wordpiece()
+    bart(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def t5(folder: Path) -> Path:
     """A one-layer T5 with random weights and a unigram tokenizer, saved."""
     import torch

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import models
 
-from rag_chat.generation.prompt import pack
-from rag_chat.training.examples import Example, model_input, turn_examples
+from rag_chat.config import GenerationSettings
+from rag_chat.generation.fusion import readings
+from rag_chat.training.examples import Example, model_inputs, turn_examples
 from rag_chat.types import Dialogue, Message, Turn
 
 SYSTEM = Message("system", "Be brief.")
@@ -18,7 +22,7 @@ ABSTAINED = Message("assistant", "I could not find that.", abstained=True)
 def test_one_example_for_each_reply() -> None:
     dialogue = Dialogue("d", (SYSTEM, ASKED, SAID, MORE, ABSTAINED))
     assert list(turn_examples(dialogue)) == [
-        Example("d", Turn("Where is Tromsø?", (SYSTEM,), (models.PLACE,)), "In Norway.", ("t.md",)),
+        Example("d", Turn("Where is Tromsø?", (SYSTEM,), (models.PLACE,)), "In Norway.", ("t.md",), "given"),
         Example("d", Turn("And Oz?", (SYSTEM, ASKED, SAID)), "unanswerable"),
     ]
 
@@ -36,11 +40,15 @@ def test_the_model_reads_what_it_will_be_served() -> None:
         return len(text.split())
 
     (example, _) = turn_examples(Dialogue("d", (SYSTEM, ASKED, SAID, MORE, ABSTAINED)))
-    for budget in (3, 8, 99):
-        served = pack(example.turn, budget=budget, count_tokens=words).text
-        assert model_input(example, budget=budget, count_tokens=words) == served
+    two = replace(example, turn=replace(example.turn, passages=(models.PLACE, models.EGGS)))
+    for one, fuse in itertools.product((example, two), ("concat", "decoder")):
+        for budget in (3, 8, 99):
+            settings = GenerationSettings(input_tokens=budget, fuse=fuse)
+            served = readings(one.turn, fuse=fuse, budget=budget, count_tokens=words)
+            assert model_inputs(one, settings, words) == tuple(prompt.text for prompt in served)
 
 
 def test_passages_never_enter_the_history() -> None:
     *_, last = turn_examples(Dialogue("d", (ASKED, SAID, MORE, ABSTAINED)))
-    assert models.PLACE.text not in model_input(last, budget=99, count_tokens=len)
+    (text,) = model_inputs(last, GenerationSettings(input_tokens=99), len)
+    assert models.PLACE.text not in text

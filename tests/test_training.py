@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from rag_chat.config import GenerationSettings, TrainingSettings
-from rag_chat.errors import ModelError, TrainingError
+from rag_chat.errors import ModelError, TrainingError, UsageError
 from rag_chat.generation.checkpoint import read_card
-from rag_chat.generation.seq2seq import load_seq2seq
+from rag_chat.generation.seq2seq import Seq2SeqGenerator, load_seq2seq
 from rag_chat.training.evidence import gather
-from rag_chat.training.finetune import TrainingReport, _tokenise, finetune
+from rag_chat.training.finetune import finetune
+from rag_chat.training.report import TrainingReport
 from rag_chat.types import Dialogue, Message
 
 TOKENIZER = models.wordpiece()
@@ -46,6 +47,7 @@ def test_two_pairs_are_learnt_by_heart(trained_reader: Path) -> None:
     assert [step for step, _ in written["report"]["curve"]] == [30, 60]
     assert read_card(trained_reader) == models.SHORT
     assert [path.name for path in trained_reader.parent.iterdir()] == ["reader"]
+    assert (trained_reader / "curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_dev_answers_are_held_against_their_own_targets(trained_reader: Path) -> None:
@@ -67,7 +69,9 @@ def test_progress_goes_to_the_log_and_nothing_is_printed(
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "%|" not in captured.err  # no progress bar either
-    assert "step 4 of 4: eval_loss" in caplog.text
+    assert "step 4 of 4: loss" in caplog.text
+    assert "dev_f1" in caplog.text
+    assert "examples/s" in caplog.text
     assert report.examples == 8
     assert [step for step, _ in report.curve] == [2, 4]
     assert report.device == "cpu"
@@ -96,7 +100,49 @@ def test_precision_is_what_the_cpu_multiplies_in(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: known)
-    assert arguments(tmp_path, FEW, models.SHORT).bf16 is known
+    assert arguments(tmp_path, FEW).bf16 is known
+
+
+def test_training_ends_when_the_dev_score_rises_no_more(tmp_path: Path) -> None:
+    settings = replace(FEW, epochs=50, eval_every=1, learning_rate=0.0, patience=3)
+    report = run(models.bart(TOKENIZER), tmp_path / "out", settings)
+    assert [step for step, _ in report.curve] == [1, 2, 3, 4]
+
+
+def test_lora_trains_little_and_is_merged(tmp_path: Path) -> None:
+    before = models.bart(TOKENIZER)
+    report = run(models.bart(TOKENIZER), tmp_path / "out", replace(FEW, lora_rank=2))
+    assert 0 < report.trained_parameters < report.parameters / 5
+    after, _ = load_seq2seq(str(tmp_path / "out"))
+    weights = dict(after.named_parameters())
+    assert weights.keys() == dict(before.named_parameters()).keys()
+    moved = {name for name, weight in before.named_parameters() if not torch.equal(weight, weights[name])}
+    assert moved
+    assert not any("layer_norm" in name or "embed" in name for name in moved)
+
+
+def test_what_a_step_cannot_be_cut_into_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be shared evenly"):
+        run(models.bart(TOKENIZER), tmp_path / "out", replace(FEW, accumulate=4))
+
+
+def test_passages_are_fused_in_training_as_they_are_served(tmp_path: Path) -> None:
+    """Learnt by heart over two passages each, and answered the same by the generator that serves."""
+    pairs = [
+        replace(one, turn=replace(one.turn, passages=passages))
+        for one, passages in zip(
+            models.PAIRS, [(models.PLACE, models.EGGS), (models.EGGS, models.PLACE)], strict=True
+        )
+    ]
+    fused = replace(models.SHORT, fuse="decoder")
+    report = finetune(
+        models.bart(TOKENIZER), TOKENIZER, pairs, pairs, tmp_path / "out",
+        settings=models.QUICK, generation=fused,
+    )  # fmt: skip
+    assert report.best_f1 == 1.0
+    served = Seq2SeqGenerator(tmp_path / "out")
+    assert served.settings.fuse == "decoder"
+    assert [one.text for one in served.generate([e.turn for e in pairs])] == list(models.ANSWERS)
 
 
 class Interrupted(Exception):
@@ -107,7 +153,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.
     whole = models.bart(TOKENIZER)
     wanted = run(whole, tmp_path / "whole")
 
-    from rag_chat.training.trainer import Clock
+    from rag_chat.training.progress import Clock
 
     def stop(_: Clock, __: Any, state: Any, control: Any, **___: Any) -> Any:
         if state.global_step == 3:
@@ -169,10 +215,12 @@ def test_the_clock_stops_training_after_a_last_evaluation(tmp_path: Path) -> Non
 
 
 def test_only_a_token_that_starts_every_decoding_is_left_unsaid() -> None:
-    (one, _) = _tokenise(models.PAIRS, TOKENIZER, models.SHORT, start=2)
-    assert one["input_ids"][0] == 2
+    from rag_chat.training.batches import tokenise
+
+    (one, _) = tokenise(models.PAIRS, TOKENIZER, models.SHORT, start=2)
+    assert one["input_ids"][0][0] == 2
     assert TOKENIZER.decode(one["labels"]) == "tromsø lies in norway. [SEP]"
-    (other, _) = _tokenise(models.PAIRS, TOKENIZER, models.SHORT, start=3)  # BART's own start is </s>
+    (other, _) = tokenise(models.PAIRS, TOKENIZER, models.SHORT, start=3)  # BART's own start is </s>
     assert other["labels"] == [2, *one["labels"]]
 
 

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rag_chat.commands.opening import resolve_model
 from rag_chat.commands.options import FOLDER, json_option, key_values, option
-from rag_chat.commands.printing import emit, note_skipped, say, table
-from rag_chat.config import TrainingSettings, from_mapping
+from rag_chat.commands.printing import emit, note, note_skipped, say, table
+from rag_chat.config import GenerationSettings, TrainingSettings, from_mapping
 from rag_chat.errors import UsageError
 
 if TYPE_CHECKING:
+    from rag_chat.training.report import Run
     from rag_chat.types import Skipped
 
 _USUAL = TrainingSettings()
-_OTHERS = ", ".join(f.name for f in fields(TrainingSettings) if f.name not in ("epochs", "max_minutes"))
+_OTHERS = ", ".join(
+    f.name
+    for f in (*fields(TrainingSettings), *fields(GenerationSettings))
+    if f.name not in ("epochs", "max_minutes", "lora_rank")
+)
+_LORA_RANK = 16
+_FELL_SHORT = 3
 _DIALOGUES = click.Path(exists=True, path_type=Path)
 
 
@@ -35,12 +44,15 @@ _DIALOGUES = click.Path(exists=True, path_type=Path)
 @option("--base", default="reader", show_default=True, metavar="MODEL", help="The model to start from.")
 @option("--dev", type=_DIALOGUES, multiple=True, metavar="FILE",
         help="Dialogues to choose the best checkpoint by; by default some are held out.")  # fmt: skip
+@option("--test", type=_DIALOGUES, multiple=True, metavar="FILE",
+        help="Dialogues for the verdict; by default some are held out, or --dev serves again.")  # fmt: skip
+@option("--lora", is_flag=True, help=f"Train low-rank updates of rank {_LORA_RANK}, not all weights.")
 @option("--epochs", type=float, default=_USUAL.epochs, show_default=True)
 @option("--max-minutes", type=float, default=_USUAL.max_minutes, show_default=True, help="0: no limit.")
 @option("--set", "others", callback=key_values, multiple=True, metavar="NAME=VALUE",
         help=f"Any other setting: {_OTHERS}.")  # fmt: skip
 @option("--resume", is_flag=True, help="Go on from the last checkpoint of a run that was stopped.")
-@option("--force", is_flag=True, help="Replace a model that is there already.")
+@option("--force", is_flag=True, help="Replace a model that is there already, even by a worse one.")
 @json_option
 def train(
     dialogues: Sequence[Path],
@@ -48,6 +60,8 @@ def train(
     output: Path,
     base: str,
     dev: Sequence[Path],
+    test: Sequence[Path],
+    lora: bool,
     epochs: float,
     max_minutes: float,
     others: Mapping[str, str] | None,
@@ -55,30 +69,56 @@ def train(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Fine-tune a model on dialogues, as it will be served."""
+    """Fine-tune a model on dialogues, as it will be served.
+
+    The base and the tuned model answer held-out conversations. A tuned model that does worse is put beside
+    MODEL, not in its place, and the exit status is 3. Several GPUs: torchrun --nproc_per_node N --no-python
+    rag-chat train ...
+    """
     if output.exists() and any(output.iterdir()) and not (force or resume):
         raise UsageError(f"{output} is there already.", "Name another folder, or replace it with --force.")
-    given = {"epochs": epochs, "max_minutes": max_minutes, **(others or {})}
-    settings = from_mapping(TrainingSettings, given)
-    from rag_chat import training
+    base, given = resolve_model(base), dict[str, Any](others or {})
+    from rag_chat.training import run
 
+    served = {f.name: given.pop(f.name) for f in fields(GenerationSettings) if f.name in given}
+    given |= {"epochs": epochs, "max_minutes": max_minutes, "lora_rank": _LORA_RANK if lora else 0}
     skipped: list[Skipped] = []
+    _show_progress()
     with contextlib.redirect_stdout(sys.stderr):  # the trainer prints its progress
-        report = training.train(
+        report = run.train(
             dialogues,
             output,
             index=index,
-            base=resolve_model(base),
+            base=base,
             dev=dev,
-            settings=settings,
+            test=test,
+            settings=from_mapping(TrainingSettings, given),
+            generation=from_mapping(GenerationSettings, {**asdict(run.served_as(base)), **served}),
             resume=resume,
+            force=force,
             skipped=skipped,
         )
+    if report is None:  # the first process tells
+        return
     note_skipped(skipped)
     if as_json:
-        emit(asdict(report))
-        return
-    say(str(output))
-    table(
-        {name: value for name, value in asdict(report).items() if not isinstance(value, (list, tuple, dict))}
-    )
+        emit(json.loads(json.dumps(asdict(report), default=str)))
+    else:
+        _say(report)
+    if not report.promoted:
+        note(f"{output} was left as it was. Use the tuned model all the same with: -m {report.model}")
+        click.get_current_context().exit(_FELL_SHORT)
+
+
+def _show_progress() -> None:
+    """Let the log tell how far training is where no bar can."""
+    if not sys.stderr.isatty():
+        logging.getLogger("rag_chat.training").setLevel(logging.INFO)
+
+
+def _say(report: Run) -> None:
+    say(str(report.model))
+    say(str(report.verdict))
+    if report.training is not None:
+        told = asdict(report.training)
+        table({name: value for name, value in told.items() if not isinstance(value, (list, tuple))})

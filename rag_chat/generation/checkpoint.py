@@ -23,12 +23,8 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path, generation: Genera
     Takes the place of a model in `folder`; raises ModelError when something else is there.
     """
     check_replaceable(folder)
-    folder = folder.absolute()
-    fresh, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)  # an earlier run was killed between the two renamings below
+    fresh = folder.absolute().with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     model.config.use_cache = True  # the trainer turns it off, and answering wants it
     model.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
@@ -38,6 +34,17 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path, generation: Genera
         "sha256": {path.name: _sha256(path) for path in sorted(fresh.glob("*.safetensors"))},
     }
     (fresh / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    move_checkpoint(fresh, folder)
+
+
+def move_checkpoint(fresh: Path, folder: Path) -> None:
+    """Let one folder take the place of another; raises ModelError when that is not a model."""
+    check_replaceable(folder)
+    folder = folder.absolute()
+    old = folder.with_name(f"{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)  # an earlier run was killed between the two renamings below
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)

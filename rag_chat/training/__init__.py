@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rag_chat.training.finetune import TrainingReport
+from rag_chat.training.report import Run, TrainingReport
 from rag_chat.training.run import train
+from rag_chat.training.verdict import Verdict
 
-__all__ = ["TrainingReport", "train"]
+__all__ = ["Run", "TrainingReport", "Verdict", "train"]

@@ -1,25 +1,49 @@
-"""`rag-chat train` from end to end: dialogues, their evidence, examples, fine-tuning."""
+"""`rag-chat train` from end to end: dialogues, their evidence, examples, fine-tuning, the verdict."""
 
 from __future__ import annotations
 
+import logging
 import random
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.corpus import read_sources
 from rag_chat.errors import TrainingError
-from rag_chat.generation.seq2seq import load_seq2seq
+from rag_chat.generation.checkpoint import check_replaceable, move_checkpoint, read_card
+from rag_chat.generation.seq2seq import PACKAGED_READER, Seq2SeqGenerator, load_seq2seq, packaged_reader
 from rag_chat.generation.warm_start import WARM_START, warm_start
 from rag_chat.index.packaged import packaged_path
 from rag_chat.retrieval.index import Index
-from rag_chat.training.evidence import gather
+from rag_chat.training.duplicates import NearDuplicate, near_duplicates
+from rag_chat.training.evidence import as_served, gather
 from rag_chat.training.examples import Example, turn_examples
-from rag_chat.training.finetune import TrainingReport, finetune
+from rag_chat.training.finetune import finetune, is_first_process
+from rag_chat.training.report import Run, add_verdict, data_hashes
+from rag_chat.training.verdict import Verdict, answer_scores, judge, sampled
 from rag_chat.types import Dialogue, Skipped
 
-DEV_SHARE = 0.1
+HELD_OUT = 0.1
+MOST_HELD_OUT = 300  # conversations for each of the two: enough to tell, and soon scored
+SHOWN = 5  # near-duplicates in the log; all are in training.json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Conversations to train on, to choose the checkpoint by, and to judge on; no test part: by dev again."""
+
+    train: Sequence[Dialogue]
+    dev: Sequence[Dialogue]
+    test: Sequence[Dialogue]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"train": len(self.train), "dev": len(self.dev), "test": len(self.test)}
 
 
 def train(
@@ -27,36 +51,63 @@ def train(
     output: Path,
     *,
     index: Path | None = None,
-    base: str = "reader",
+    base: str = PACKAGED_READER,
     dev: Sequence[Path] = (),
+    test: Sequence[Path] = (),
     settings: TrainingSettings | None = None,
     generation: GenerationSettings | None = None,
     resume: bool = False,
+    force: bool = False,
     skipped: list[Skipped] | None = None,
-) -> TrainingReport:
-    """Fine-tune `base` on dialogues and write the model to `output`.
+) -> Run | None:
+    """Fine-tune `base` on dialogues and write the model to `output`, unless it answers worse than `base`.
 
     Replies that carry their passages are trained on those; for the others the index is searched as it
-    is in service, the conversation itself left out. Without `dev`, a seeded tenth of the conversations
-    is held out. Raises TrainingError when a dev conversation is in the index.
+    is in service, the conversation itself left out. Without `dev`, two seeded tenths of the
+    conversations are held out, one to choose the checkpoint and one for the verdict; with `dev` and
+    without `test`, dev serves for both. A worse model stays in `<output>.not-promoted`, unless
+    forced. `generation` is by default that of the base. Under `torchrun` all processes but the first
+    return None. Raises TrainingError when a held-out conversation is in the index.
     """
     settings = settings or TrainingSettings()
-    kept = read_dialogues(dialogues, skipped)
-    held_out = read_dialogues(dev, skipped) if dev else []
-    if not held_out:
-        kept, held_out = split(kept, DEV_SHARE, settings.seed)
-    examples, dev_examples = _examples(kept, held_out, index, settings)
+    generation = generation or served_as(base)
+    check_replaceable(output)
+    parts = _parts(dialogues, dev, test, settings.seed, skipped)
+    found = near_duplicates(parts.train, [*parts.dev, *parts.test])
+    _warn(found)
+    kept, chosen_by, judged_by = _examples(parts, index, settings)
+    judged_by = sampled(judged_by or chosen_by, settings.seed)
+    evidence = dict(Counter(str(example.evidence or "none named") for example in kept))
+    logger.info("%d examples; their evidence: %s", len(kept), evidence)
+    waiting = output.absolute().with_name(f"{output.name}.not-promoted")
     model, tokenizer = _base(base)
-    return finetune(
+    report = finetune(
         model,
         tokenizer,
-        examples,
-        dev_examples,
-        output,
+        kept,
+        chosen_by,
+        waiting,
         settings=settings,
-        generation=generation or GenerationSettings(),
+        generation=generation,
+        facts={
+            "base": base,
+            "data": data_hashes([*dialogues, *dev, *test]),
+            "conversations": parts.sizes,
+            "evidence": evidence,
+            "near_duplicates": [asdict(one) for one in found],
+        },
+        scratch=output.absolute().with_name(f"{output.name}.training"),
         resume=resume,
     )
+    del model
+    if not is_first_process():
+        return None
+    verdict = _verdict(base, waiting, judged_by, chosen_on=not parts.test)
+    add_verdict(waiting, verdict)
+    promoted = force or not verdict.worse
+    if promoted:
+        move_checkpoint(waiting, output)
+    return Run(output if promoted else waiting, promoted, verdict, report, evidence, tuple(found))
 
 
 def read_dialogues(paths: Sequence[Path], skipped: list[Skipped] | None = None) -> list[Dialogue]:
@@ -64,43 +115,94 @@ def read_dialogues(paths: Sequence[Path], skipped: list[Skipped] | None = None) 
     return [item for item in read_sources(paths, skipped=skipped) if isinstance(item, Dialogue)]
 
 
-def split(dialogues: Sequence[Dialogue], share: float, seed: int) -> tuple[list[Dialogue], list[Dialogue]]:
-    """Split by conversation, seeded: (the rest, a share of at least one)."""
-    if len(dialogues) < 2:
+def split(dialogues: Sequence[Dialogue], seed: int) -> Parts:
+    """Split by conversation, seeded: a tenth each, at least one, to choose the checkpoint and to judge."""
+    if len(dialogues) < 3:
         raise TrainingError(
-            f"There are {len(dialogues)} conversations; at least 2 are needed, one of them to test on.",
+            f"There are {len(dialogues)} conversations; at least 3 are needed: to train on, to choose "
+            "the checkpoint by, and to judge.",
             "Give more dialogues.",
         )
     shuffled = list(dialogues)
     random.Random(seed).shuffle(shuffled)
-    held_out = max(1, round(share * len(shuffled)))
-    return shuffled[held_out:], shuffled[:held_out]
+    share = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(shuffled))))
+    return Parts(shuffled[2 * share :], shuffled[:share], shuffled[share : 2 * share])
 
 
-def _examples(
-    kept: Sequence[Dialogue], held_out: Sequence[Dialogue], folder: Path | None, settings: TrainingSettings
-) -> tuple[list[Example], list[Example]]:
-    if folder is None:
-        return _own_passages(kept), _own_passages(held_out)
-    with Index.open(folder) as index:
-        leaked = [dialogue.id for dialogue in held_out if index.has_source(dialogue.id)]
-        if leaked:
-            raise TrainingError(
-                f"{len(leaked)} held-out conversations are in the index, {leaked[0]!r} for one.",
-                f"Take them out with: rag-chat index rm {folder} {leaked[0]} ...",
-            )
-        rng = random.Random(settings.seed)
-        return (
-            gather(kept, index, k=settings.passages, gold_dropout=settings.gold_dropout, rng=rng),
-            gather(held_out, index, k=settings.passages, gold_dropout=0.0, rng=rng),
+def served_as(base: str) -> GenerationSettings:
+    """The settings that a base model is served with."""
+    known = (
+        None
+        if base == WARM_START
+        else read_card(packaged_reader() if base == PACKAGED_READER else Path(base))
+    )
+    return known or GenerationSettings()
+
+
+def _parts(
+    dialogues: Sequence[Path],
+    dev: Sequence[Path],
+    test: Sequence[Path],
+    seed: int,
+    skipped: list[Skipped] | None,
+) -> Parts:
+    kept, chosen_by, judged_by = (read_dialogues(paths, skipped) for paths in (dialogues, dev, test))
+    if not chosen_by:
+        parts = split(kept, seed)
+        return replace(parts, test=judged_by) if judged_by else parts
+    return Parts(kept, chosen_by, judged_by)
+
+
+def _warn(found: Sequence[NearDuplicate]) -> None:
+    for one in found[:SHOWN]:
+        logger.warning(
+            "held-out %s is nearly in training: %.0f%% of it stands in %s",
+            one.held_out, 100 * one.share, one.trained,
+        )  # fmt: skip
+    if found:
+        logger.warning(
+            "%d held-out conversations are nearly in training; they favour the tuned model", len(found)
         )
 
 
-def _own_passages(dialogues: Sequence[Dialogue]) -> list[Example]:
-    return [example for dialogue in dialogues for example in turn_examples(dialogue)]
+def _examples(
+    parts: Parts, folder: Path | None, settings: TrainingSettings
+) -> tuple[list[Example], list[Example], list[Example]]:
+    if folder is None:
+        train, dev, test = (
+            [example for dialogue in part for example in turn_examples(dialogue)]
+            for part in (parts.train, parts.dev, parts.test)
+        )
+        return train, dev, test
+    with Index.open(folder) as index:
+        refuse_leaks([*parts.dev, *parts.test], index)
+        rng, k = random.Random(settings.seed), settings.passages
+        train = gather(parts.train, index, k=k, gold_dropout=settings.gold_dropout, rng=rng)
+        return train, as_served(parts.dev, index, k=k), as_served(parts.test, index, k=k)
+
+
+def refuse_leaks(held_out: Sequence[Dialogue], index: Index) -> None:
+    """Raise TrainingError when a held-out conversation could be retrieved."""
+    leaked = [dialogue.id for dialogue in held_out if index.has_source(dialogue.id)]
+    if leaked:
+        raise TrainingError(
+            f"{len(leaked)} held-out conversations are in the index, {leaked[0]!r} for one.",
+            f"Take them out with: rag-chat index rm {index.path} {leaked[0]} ...",
+        )
 
 
 def _base(base: str) -> tuple[Any, Any]:
     if base == WARM_START:
         return warm_start(packaged_path())
     return load_seq2seq(base)
+
+
+def _verdict(base: str, tuned: Path, examples: Sequence[Example], *, chosen_on: bool) -> Verdict:
+    """Both models as they are served, on the same turns; a warm start has no base to be worse than."""
+    return judge(
+        None if base == WARM_START else answer_scores(Seq2SeqGenerator(base), examples),
+        answer_scores(Seq2SeqGenerator(tuned), examples),
+        [example.dialogue for example in examples],
+        measure="token F1",
+        chosen_on=chosen_on,
+    )

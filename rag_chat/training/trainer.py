@@ -1,39 +1,45 @@
-"""The Hugging Face trainer with what a reader needs: two learning rates, a clock, a stop at NaN."""
+"""The Hugging Face trainer with what a reader needs: a dev score, two learning rates, a stop at NaN."""
 
 from __future__ import annotations
 
-import logging
 import math
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
-from transformers.data.data_collator import DataCollatorForSeq2Seq
+from torch.nn.functional import cross_entropy
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+)
+from transformers.modeling_outputs import BaseModelOutput
 
 from rag_chat.config import GenerationSettings, TrainingSettings
-from rag_chat.errors import TrainingError
+from rag_chat.errors import TrainingError, UsageError
+from rag_chat.evaluation.metrics import token_f1
+from rag_chat.generation.decoding import NO_REPEAT
+from rag_chat.generation.fusion import fuse
+from rag_chat.training.batches import IGNORED, Collator, LengthGrouped, Row, cost
+from rag_chat.training.progress import Clock, Progress
 
-logger = logging.getLogger(__name__)
 
-
-def arguments(
-    scratch: Path, settings: TrainingSettings, generation: GenerationSettings
-) -> Seq2SeqTrainingArguments:
-    """Trainer arguments: bf16 where the hardware has it, batches grouped by length, best dev F1 kept."""
+def arguments(scratch: Path, settings: TrainingSettings, processes: int = 1) -> Seq2SeqTrainingArguments:
+    """Trainer arguments: bf16 where the hardware has it, the checkpoint with the best dev F1 kept."""
     return Seq2SeqTrainingArguments(
         output_dir=str(scratch),
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
+        per_device_train_batch_size=_share(settings, processes),
+        gradient_accumulation_steps=settings.accumulate,
         learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup_steps,
-        label_smoothing_factor=settings.label_smoothing,
         lr_scheduler_type="linear",
-        train_sampling_strategy="group_by_length",
         bf16=has_bf16(),
         use_cpu=not torch.cuda.is_available(),
+        ddp_backend=None if torch.cuda.is_available() or processes == 1 else "gloo",
         optim="adamw_torch_fused",
         eval_strategy="steps",
         eval_steps=settings.eval_every,
@@ -43,16 +49,25 @@ def arguments(
         load_best_model_at_end=True,
         metric_for_best_model="f1",
         greater_is_better=True,
-        predict_with_generate=True,
-        generation_max_length=generation.answer_tokens,
-        logging_steps=20,
-        logging_nan_inf_filter=False,  # it would hide from StopAtNaN what it looks for
+        logging_steps=min(20, settings.eval_every),
         disable_tqdm=True,
         seed=settings.seed,
-        data_seed=settings.seed,
         report_to=[],
+        remove_unused_columns=False,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+
+
+def _share(settings: TrainingSettings, processes: int) -> int:
+    """Examples that one process reads at a time; a step is `batch_size` of them, whoever reads them."""
+    share, rest = divmod(settings.batch_size, processes * settings.accumulate)
+    if rest or not share:
+        raise UsageError(
+            f"batch_size {settings.batch_size} cannot be shared evenly by {processes} processes "
+            f"in {settings.accumulate} parts.",
+            f"Give a multiple of {processes * settings.accumulate}: --set batch_size=...",
+        )
+    return share
 
 
 def has_bf16() -> bool:
@@ -63,63 +78,131 @@ def has_bf16() -> bool:
 
 
 class ReaderTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers ships no types
-    """A Seq2SeqTrainer that pads by batch and can train untrained cross-attention faster."""
+    """Trains on rows of like length and scores dev rows by the token F1 of generated replies."""
 
     optimizer: Any
+    control: Any
 
-    def __init__(self, *, settings: TrainingSettings, **options: Any) -> None:
-        tokenizer, model = options["processing_class"], options["model"]
-        options["data_collator"] = DataCollatorForSeq2Seq(tokenizer, model=model)
-        options["callbacks"] = [Clock(settings.max_minutes), StopAtNaN(), Progress()]
-        super().__init__(**options)
+    def __init__(
+        self,
+        *,
+        model: Any,
+        tokenizer: Any,
+        args: Seq2SeqTrainingArguments,
+        train: Sequence[Row],
+        dev: Sequence[Row],
+        settings: TrainingSettings,
+        generation: GenerationSettings,
+    ) -> None:
+        patience = [EarlyStoppingCallback(settings.patience)] if settings.patience else []
+        super().__init__(
+            model=model,
+            args=args,
+            processing_class=tokenizer,
+            train_dataset=train,
+            eval_dataset=dev,
+            data_collator=Collator(tokenizer.pad_token_id, model.config.decoder_start_token_id),
+            compute_loss_func=self._loss,
+            callbacks=[Clock(settings.max_minutes), Progress(settings), *patience],
+        )
         self.remove_callback(PrinterCallback)
-        self._cross_learning_rate = settings.cross_learning_rate
+        self._settings = settings
+        self._generation = generation
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGrouped:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return LengthGrouped([cost(row) for row in rows], self._settings.batch_size, self._settings.seed)
 
     def create_optimizer(self, model: Any = None) -> Any:
-        if self.optimizer is None and self._cross_learning_rate is not None:
-            named = list((model or self.model).named_parameters())
-            cross = [p for name, p in named if "encoder_attn." in name]
-            rest = [p for name, p in named if "encoder_attn." not in name]
-            groups = [
-                {"params": rest, "lr": self.args.learning_rate},
-                {"params": cross, "lr": self._cross_learning_rate},
+        if self.optimizer is None and self._settings.cross_learning_rate is not None:
+            named = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
+            groups: list[dict[str, Any]] = [
+                {"params": [p for name, p in named if "encoder_attn." not in name]},
+                {
+                    "params": [p for name, p in named if "encoder_attn." in name],
+                    "lr": self._settings.cross_learning_rate,
+                },
             ]
-            self.optimizer = torch.optim.AdamW(groups, weight_decay=0.01, fused=True)
+            self.optimizer = torch.optim.AdamW(
+                groups, lr=self.args.learning_rate, weight_decay=0.01, fused=True
+            )
         return super().create_optimizer(model)
 
+    def training_step(self, *given: Any, **named: Any) -> torch.Tensor:
+        """One backward pass; raises TrainingError before a loss that is no number reaches the weights."""
+        loss: torch.Tensor = super().training_step(*given, **named)
+        self._check(float(loss))
+        return loss
 
-class Clock(TrainerCallback):  # type: ignore[misc]
-    """Ends training after so many minutes (0: never), after one last evaluation."""
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss became {loss} at step {self.state.global_step}.",
+                "Lower the rate: --set learning_rate=..., or look for broken dialogues near that step.",
+            )
 
-    def __init__(self, minutes: float) -> None:
-        self._minutes = minutes
-        self._started = time.monotonic()
+    def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        """The loss of a batch whose passages are read as they will be in service."""
+        with self.accelerator.autocast():
+            encoded = self._encoded(inputs)
+        said = {name: inputs[name] for name in ("labels", "decoder_input_ids")}
+        return super().compute_loss(model, {**encoded, **said}, *given, **named)
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
-        self._started = time.monotonic()
+    def _encoded(self, batch: Any) -> dict[str, Any]:
+        """What the decoder attends over, in place of input_ids (batch, passages, tokens)."""
+        encoder = self.accelerator.unwrap_model(self.model).get_encoder()
+        states, mask = fuse(
+            lambda ids, mask: encoder(input_ids=ids, attention_mask=mask).last_hidden_state,
+            batch["input_ids"],
+            batch["attention_mask"],
+        )
+        return {"encoder_outputs": BaseModelOutput(states), "attention_mask": mask}
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:  # noqa: ARG002
-        if self._minutes and time.monotonic() - self._started > 60 * self._minutes:
-            control.should_evaluate = control.should_save = control.should_training_stop = True
-        return control
+    def _loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Cross-entropy per token of the whole step, whichever part of it this is."""
+        total = cross_entropy(
+            outputs["logits"].flatten(0, 1).float(),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self._settings.label_smoothing,
+        )
+        return total / (labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
 
+    @torch.no_grad()
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Mean loss and token F1 of the dev rows, each process scoring its share of them."""
+        from accelerate.utils import gather_object
 
-class StopAtNaN(TrainerCallback):  # type: ignore[misc]
-    """Raises TrainingError as soon as a logged loss is not finite."""
+        model = self.accelerator.unwrap_model(self.model).eval()
+        by_length = sorted(self.eval_dataset, key=cost)
+        mine = by_length[self.args.process_index :: self.args.world_size]
+        size = self.args.per_device_train_batch_size
+        scored = [self._scores(model, mine[start : start + size]) for start in range(0, len(mine), size)]
+        losses, tokens, f1 = np.array(gather_object([row for batch in scored for row in batch])).T
+        metrics = {"eval_loss": float(np.average(losses, weights=tokens)), "eval_f1": float(f1.mean())}
+        self._check(metrics["eval_loss"])
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        for name in ("loss", "train_loss", "eval_loss"):
-            loss = (logs or {}).get(name, 0.0)
-            if not math.isfinite(float(loss)):
-                raise TrainingError(
-                    f"The loss became {loss} at step {state.global_step}.",
-                    "Lower --learning-rate, or look for broken dialogues near that step.",
-                )
-
-
-class Progress(TrainerCallback):  # type: ignore[misc]
-    """Tells the log how far training is."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        said = ", ".join(f"{name} {value:.4g}" for name, value in (logs or {}).items())
-        logger.info("step %d of %d: %s", state.global_step, state.max_steps, said)
+    def _scores(self, model: Any, rows: Sequence[Row]) -> list[tuple[float, int, float]]:
+        """For each row the loss a token of its batch, its tokens, and the token F1 of the reply."""
+        batch = self._prepare_inputs(self.data_collator(rows))
+        with self.accelerator.autocast():
+            loss = float(self.compute_loss(model, batch))
+            said = model.generate(
+                **self._encoded(batch),
+                max_new_tokens=self._generation.answer_tokens,
+                do_sample=False,
+                num_beams=1,
+                no_repeat_ngram_size=NO_REPEAT,
+            )
+        answers, wanted = (
+            self.processing_class.batch_decode(ids, skip_special_tokens=True)
+            for ids in (said, [row["labels"] for row in rows])
+        )
+        return [
+            (loss, len(row["labels"]), token_f1(a, b))
+            for row, a, b in zip(rows, answers, wanted, strict=True)
+        ]
