@@ -16,6 +16,7 @@ IndexType = Literal["auto", "flat", "hnsw", "ivf", "ivfpq"]
 Precision = Literal["fp32", "bf16", "int8"]
 SearchMode = Literal["hybrid", "dense", "lexical"]
 Fuse = Literal["concat", "decoder"]
+Skill = Literal["answer", "rewrite", "unanswerable"]
 
 PACKAGED_EMBEDDER = "all-MiniLM-L6-v2"
 
@@ -48,7 +49,8 @@ class GenerationSettings:
 
     `abstain_bias` is added to the log-odds of abstaining: below 0 the model answers more often. `fuse`
     puts the passages into one input ("concat"), or reads each in an input of its own, of up to
-    `input_tokens` each, and lets the decoder attend over all ("decoder").
+    `input_tokens` each, and lets the decoder attend over all ("decoder"). `skills` are what the model
+    was trained for (see `generation.prompt.pack`).
     """
 
     input_tokens: int = 384
@@ -56,10 +58,16 @@ class GenerationSettings:
     beams: int = 1
     abstain_bias: float = 0.0
     fuse: Fuse = "concat"
+    skills: tuple[Skill, ...] = ("answer",)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "skills", tuple(self.skills))  # JSON has lists
         if self.fuse not in get_args(Fuse):
             raise UsageError(f"There is no way to fuse called {self.fuse!r}.", "Try concat or decoder.")
+        if unknown := set(self.skills) - set(get_args(Skill)):
+            raise UsageError(
+                f"There are no skills called {sorted(unknown)}.", f"Known: {', '.join(get_args(Skill))}."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_chat.config import GenerationSettings, from_mapping
+from rag_chat.config import GenerationSettings, Skill, from_mapping
 from rag_chat.errors import UsageError
 from rag_chat.generation.checkpoint import read_card, save_checkpoint
+from rag_chat.generation.decoding import Decoded
 from rag_chat.generation.fusion import as_one, fuse, passage_shares, readings, stack
 from rag_chat.generation.prompt import pack
 from rag_chat.generation.seq2seq import Seq2SeqGenerator
@@ -174,34 +175,70 @@ def test_more_passages_than_one_input_holds_are_all_read(fused: Seq2SeqGenerator
     assert fused.generate([many])[0].attention == pytest.approx([1 / 9] * 9)
 
 
-def test_a_model_learns_through_fusion() -> None:
-    """Which of two passages holds the answer differs by turn: only reading both can tell."""
+LESSONS: tuple[tuple[Turn, Skill, str], ...] = (
+    (TWO, "answer", "norway"),
+    (replace(TWO, passages=TWO.passages[::-1]), "answer", "norway"),
+    (replace(THREE, question="How long?"), "answer", "six minutes"),
+    (replace(THREE, question="How long?"), "rewrite", "how long do i boil an egg"),
+    (replace(THREE, question="How long?"), "unanswerable", "answerable"),
+    (TWO, "unanswerable", "answerable"),
+    (replace(THREE, question="To what?"), "unanswerable", "unanswerable"),
+)
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Seq2SeqGenerator:
+    """A model that was taught all three skills, through fusion."""
     tokenizer = models.wordpiece()
     model = models.bart(tokenizer)
-    swapped = replace(TWO, passages=TWO.passages[::-1])
-    turns = [TWO, swapped, Turn("How long?", (), TWO.passages), Turn("How long?", (), swapped.passages)]
-    said = [*[tokenizer("norway").input_ids[1:]] * 2, *[tokenizer("six minutes").input_ids[1:]] * 2]
-    labels = torch.tensor([ids + [-100] * (3 - len(ids)) for ids in said])
-    rows = [
-        [tokenizer(p.text).input_ids for p in readings(t, fuse="decoder", budget=48, count_tokens=len)]
-        for t in turns
-    ]
+    said = [tokenizer(target).input_ids[1:] for *_, target in LESSONS]
+    labels = torch.tensor([ids + [-100] * (max(map(len, said)) - len(ids)) for ids in said])
+
+    def count(text: str) -> int:
+        return len(tokenizer(text).input_ids)
+
+    rows = []
+    for turn, skill, _ in LESSONS:
+        prompts = readings(turn, fuse="decoder", budget=48, count_tokens=count, skill=skill)
+        rows.append([tokenizer(prompt.text).input_ids for prompt in prompts])
     ids, mask = stack(rows, pad=0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 
     def encode(rows: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = model.get_encoder()(input_ids=rows, attention_mask=there).last_hidden_state
         return states
 
-    before = model.get_encoder().layers[0].fc1.weight.detach().clone()
-    for _ in range(40):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
         states, flat = fuse(encode, ids, mask)
         loss = model(encoder_outputs=(states,), attention_mask=flat, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.05
-    assert not torch.equal(before, model.get_encoder().layers[0].fc1.weight)
+    assert loss.item() < 0.1
+    folder = tmp_path_factory.mktemp("taught") / "model"
+    skilled = replace(FUSED, skills=("answer", "rewrite", "unanswerable"))
+    save_checkpoint(model, tokenizer, folder, skilled)
+    return Seq2SeqGenerator(folder, device="cpu")
+
+
+def test_one_model_learns_three_skills_through_fusion(taught: Seq2SeqGenerator) -> None:
+    assert taught.settings.skills == ("answer", "rewrite", "unanswerable")
+    answers = [(turn, target) for turn, skill, target in LESSONS if skill == "answer"]
+    assert [text.lower() for text in models.texts(taught, [turn for turn, _ in answers])] == [
+        target for _, target in answers
+    ]
+    (rewritten,) = taught.rewrite([LESSONS[3][0]])
+    assert rewritten.lower() == LESSONS[3][2]
+    assert taught.unanswerable([turn for turn, skill, _ in LESSONS if skill == "unanswerable"]) == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_rewrite_is_never_empty(taught: Seq2SeqGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taught, "_decode", lambda packed: [Decoded((3,), 0.0, (1.0,))] * len(packed))
+    assert taught.rewrite([ONE, TWO]) == [ONE.question, TWO.question]
 
 
 # --- The setting ------------------------------------------------------------------------------------
@@ -211,14 +248,15 @@ def test_a_checkpoint_says_how_it_was_fused(tmp_path: Path) -> None:
     tokenizer = models.wordpiece()
     save_checkpoint(models.bart(tokenizer), tokenizer, tmp_path / "model", FUSED)
     assert read_card(tmp_path / "model") == FUSED
-    assert Seq2SeqGenerator(tmp_path / "model", device="cpu").settings.fuse == "decoder"
+    assert Seq2SeqGenerator(tmp_path / "model", device="cpu").settings == FUSED
 
 
 def test_a_card_from_before_fusion_means_concat() -> None:
     old = {"input_tokens": 384, "answer_tokens": 64, "beams": 1, "abstain_bias": 0.0}
-    assert from_mapping(GenerationSettings, old).fuse == "concat"
+    assert from_mapping(GenerationSettings, old) == GenerationSettings(fuse="concat", skills=("answer",))
 
 
-def test_an_unknown_way_is_refused() -> None:
+@pytest.mark.parametrize(("name", "value"), [("fuse", "encoder"), ("skills", ["answer", "encoder"])])
+def test_what_is_not_known_is_refused(name: str, value: object) -> None:
     with pytest.raises(UsageError, match="encoder"):
-        from_mapping(GenerationSettings, {"fuse": "encoder"})
+        from_mapping(GenerationSettings, {name: value})

@@ -34,8 +34,9 @@ SAID = {
     "And where?": "Tromsø lies in Norway.",
     "How long do I boil an egg?": "Boil an egg for six minutes.",
     "Who are you?": "unanswerable",
+    "How is an egg boiled?": "Boil an egg for six minutes. Vikings invented the spoon.",
 }
-LIGHTS, WHERE, EGG, WHO = SAID
+LIGHTS, WHERE, EGG, WHO, SPOON = SAID
 ACCESSIBILITY = (Path(__file__).parent / "accessibility.js").read_text("utf-8")
 KEY = "k" * 32
 LONG = "0" * 32
@@ -139,6 +140,13 @@ def test_an_abstention_is_shown_as_such(page: Any) -> None:
     assert "do not answer the question" in turn.locator(".reason").inner_text()
     assert turn.locator(".citation").count() == 0
     assert page.locator("[role=status]").inner_text().startswith("No answer: ")
+
+
+def test_a_sentence_without_support_is_marked(page: Any) -> None:
+    turn = ask(page, SPOON)
+    assert turn.locator(".said > .text").inner_text() == SAID[SPOON]
+    assert turn.locator(".unsupported").inner_text() == "Vikings invented the spoon."
+    assert "no support" in turn.locator(".reason").inner_text()
 
 
 def test_reload_and_continue(page: Any, base: str) -> None:

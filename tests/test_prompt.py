@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import models
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rag_chat.config import Skill
 from rag_chat.generation.prompt import pack
-from rag_chat.types import Message, Passage, Turn
+from rag_chat.types import Message, Passage, Prompt, Turn
 
 TOKENIZER = models.wordpiece()
 
@@ -145,3 +148,36 @@ def test_a_long_question_without_spaces_is_cut_not_lost() -> None:
     packed = pack(Turn("日本の冬はどこで過ごすのがよいですか" * 9), budget=40, count_tokens=len)
     assert packed.text == ("question: " + "日本の冬はどこで過ごすのがよいですか" * 9)[:40]
     assert packed.dropped == ("question: its last 132 characters",)
+
+
+# --- Skills -----------------------------------------------------------------------------------------
+
+FOLLOW_UP = Turn(
+    "And how long?",
+    (Message("user", "Do I boil an egg?"), Message("assistant", "Yes, boil it.")),
+    (models.EGGS,),
+)
+HISTORY = "user: Do I boil an egg?\nassistant: Yes, boil it."
+EGGS = "passage: Eggs: Boil an egg for six minutes."
+
+
+@pytest.mark.parametrize(
+    ("skill", "text"),
+    [
+        ("answer", f"question: And how long?\n{HISTORY}\n{EGGS}"),
+        ("rewrite", f"rewrite: And how long?\n{HISTORY}"),
+        ("unanswerable", f"answerable: And how long?\n{HISTORY}\n{EGGS}"),
+    ],
+)
+def test_the_first_word_tells_the_task(skill: Skill, text: str) -> None:
+    packed = pack(FOLLOW_UP, budget=99, count_tokens=words, skill=skill)
+    assert packed == Prompt(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(turns, st.integers(0, 60))
+def test_a_rewrite_keeps_the_budget_and_reads_no_passage(turn: Turn, budget: int) -> None:
+    packed = pack(turn, budget=budget, count_tokens=words, skill="rewrite")
+    assert words(packed.text) <= budget
+    without = replace(turn, passages=())
+    assert packed == pack(without, budget=budget, count_tokens=words, skill="rewrite")

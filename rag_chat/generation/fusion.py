@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rag_chat.config import Fuse
+from rag_chat.config import Fuse, Skill
 from rag_chat.generation.prompt import CountTokens, pack
 from rag_chat.types import Prompt, Turn
 
@@ -23,16 +23,19 @@ Encode = Callable[["Tensor", "Tensor"], "Tensor"]
 """(rows, tokens) ids and mask, int64 -> (rows, tokens, width) states: an encoder without the wrapping."""
 
 
-def readings(turn: Turn, *, fuse: Fuse, budget: int, count_tokens: CountTokens) -> tuple[Prompt, ...]:
+def readings(
+    turn: Turn, *, fuse: Fuse, budget: int, count_tokens: CountTokens, skill: Skill = "answer"
+) -> tuple[Prompt, ...]:
     """The model inputs for a turn, at least one, each of at most `budget` tokens.
 
     "decoder": question and history packed with each passage on its own, in the turn's order; one alone
     where there is no passage. "concat": one input with all passages that fit. A turn of one passage
-    gives the same input either way.
+    gives the same input either way. A rewrite reads no passage, and so has one input.
     """
-    alone = [replace(turn, passages=(passage,)) for passage in turn.passages]
-    turns = alone if alone and fuse == "decoder" else [turn]
-    return tuple(pack(part, budget=budget, count_tokens=count_tokens) for part in turns)
+    parts = [turn]
+    if fuse == "decoder" and skill != "rewrite" and turn.passages:
+        parts = [replace(turn, passages=(passage,)) for passage in turn.passages]
+    return tuple(pack(part, budget=budget, count_tokens=count_tokens, skill=skill) for part in parts)
 
 
 def as_one(prompts: Sequence[Prompt]) -> Prompt:

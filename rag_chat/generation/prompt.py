@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rag_chat.config import Skill
 from rag_chat.types import Message, Passage, Prompt, Turn
 
 PROMPT_VERSION = 1
@@ -12,11 +13,20 @@ PROMPT_VERSION = 1
 UNANSWERABLE = "unanswerable"
 """What the model is trained to say when the passages do not hold the answer."""
 
+ANSWERABLE = "answerable"
+"""What it says, asked for no more than that, when they do."""
+
+_TASKS: dict[Skill, str] = {"answer": "question", "rewrite": "rewrite", "unanswerable": "answerable"}
+
 CountTokens = Callable[[str], int]
 
 
-def pack(turn: Turn, *, budget: int, count_tokens: CountTokens) -> Prompt:
+def pack(turn: Turn, *, budget: int, count_tokens: CountTokens, skill: Skill = "answer") -> Prompt:
     """Write a turn as model input of at most `budget` tokens, and say what was left out.
+
+    The first word tells the model what to do. "answer": answer from the passages, or say UNANSWERABLE;
+    "rewrite": say the question so that it stands alone, from the history and no passage; "unanswerable":
+    say whether the passages hold the answer, ANSWERABLE or UNANSWERABLE.
 
     What matters most is kept longest: the question, the passages best first, then the history, newest
     first. One exception: the last exchange holds a quarter of the budget against the passages, since a
@@ -25,11 +35,11 @@ def pack(turn: Turn, *, budget: int, count_tokens: CountTokens) -> Prompt:
     `count_tokens` counts for an empty text (a model's special tokens).
     """
     packer = _Packer(budget, count_tokens)
-    packer.question(turn.question)
+    packer.question(_TASKS[skill], turn.question)
     older = [_line(message) for message in turn.history]
     recent = older[-2:]
     held_back = min(sum(map(count_tokens, recent)), budget // 4)
-    packer.passages(turn.passages, reserve=held_back)
+    packer.passages(turn.passages if skill != "rewrite" else (), reserve=held_back)
     packer.history(older)
     return packer.packed()
 
@@ -59,8 +69,8 @@ class _Packer:
         self._passages: list[str] = []
         self._dropped: list[str] = []
 
-    def question(self, question: str) -> None:
-        text = f"question: {_one_line(question)}"
+    def question(self, task: str, question: str) -> None:
+        text = f"{task}: {_one_line(question)}"
         self._question, lost = _cut(text, lambda start: self._count(start) <= self._budget)
         if lost:
             self._dropped.append(f"question: its last {lost}")

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rag_chat.config import GenerationSettings
+from rag_chat.config import GenerationSettings, Skill
 from rag_chat.errors import ModelError
 from rag_chat.generation.checkpoint import read_card
 from rag_chat.generation.decoding import Decoded, Decoder, Limits, OnStep, TorchDecoder
@@ -64,7 +64,23 @@ class Seq2SeqGenerator:
 
     def generate(self, turns: Sequence[Turn]) -> list[Generated]:
         """Answer each turn, in order; batches hold turns of like length."""
-        packed = [self._readings(turn) for turn in turns]
+        return self._say(turns, "answer")
+
+    def rewrite(self, turns: Sequence[Turn]) -> list[str]:
+        """Say each turn's question so that it stands alone; for a model with that skill in its settings.
+
+        A question that the model has nothing to say to is returned as it is.
+        """
+        return [
+            said.text or turn.question for said, turn in zip(self._say(turns, "rewrite"), turns, strict=True)
+        ]
+
+    def unanswerable(self, turns: Sequence[Turn]) -> list[bool]:
+        """Whether each turn's passages leave it unanswered; for a model with that skill in its settings."""
+        return [said.text == UNANSWERABLE for said in self._say(turns, "unanswerable")]
+
+    def _say(self, turns: Sequence[Turn], skill: Skill) -> list[Generated]:
+        packed = [self._readings(turn, skill) for turn in turns]
         by_length = sorted(range(len(turns)), key=lambda i: max(len(prompt.text) for prompt in packed[i]))
         answers: dict[int, Generated] = {}
         for start in range(0, len(turns), BATCH_SIZE):
@@ -91,9 +107,10 @@ class Seq2SeqGenerator:
         """The model input for a turn, within this model's budget."""
         return as_one(self._readings(turn))
 
-    def _readings(self, turn: Turn) -> tuple[Prompt, ...]:
+    def _readings(self, turn: Turn, skill: Skill = "answer") -> tuple[Prompt, ...]:
         budget = self._at_most(self.settings.input_tokens)
-        return readings(turn, fuse=self.settings.fuse, budget=budget, count_tokens=self._count)
+        fuse = self.settings.fuse
+        return readings(turn, fuse=fuse, budget=budget, count_tokens=self._count, skill=skill)
 
     def _at_most(self, tokens: int) -> int:
         """So many tokens, or as many as the model has places for; T5's relative places have no end."""

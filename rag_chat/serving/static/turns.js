@@ -37,9 +37,10 @@ export class TurnView {
   finish(turn) {
     this.said.removeAttribute("aria-busy");
     this.said.classList.remove("waiting");
-    this.text.textContent = turn.answer;
+    this.text.replaceChildren(...marked(turn.answer, turn.abstained ? [] : (turn.unsupported ?? [])));
     if (turn.abstained) this.#abstained();
-    if (turn.reason) this.said.append(element("p", { class: "reason" }, turn.reason));
+    const dotted = this.text.children.length ? "What is underlined with dots has no support in the documents." : "";
+    if (turn.reason || dotted) this.said.append(element("p", { class: "reason" }, turn.reason || dotted));
     if (turn.citations.length) this.said.append(this.#citations(turn.citations));
     this.said.append(element("div", { class: "foot" }, this.#ratings(), why(turn)));
   }
@@ -105,6 +106,19 @@ export class TurnView {
     if (!(await this.handlers.rate(rating))) return;
     for (const one of pressed.parentElement.children) one.setAttribute("aria-pressed", one === pressed);
   }
+}
+
+/** A text in pieces, with the sentences that nothing supports marked. */
+function marked(text, sentences) {
+  const pieces = [];
+  let rest = text;
+  for (const sentence of sentences) {
+    const at = rest.indexOf(sentence);
+    if (at < 0) continue;
+    pieces.push(rest.slice(0, at), element("span", { class: "unsupported" }, sentence));
+    rest = rest.slice(at + sentence.length);
+  }
+  return [...pieces, rest];
 }
 
 /** How an answer came about, folded up. */
