@@ -27,7 +27,7 @@
 
   const levels = all("h1, h2, h3, h4").filter(shown).map((node) => Number(node.localName[1]));
   levels.forEach((level, i) => {
-    if (level > (levels[i - 1] ?? level) + 2) found.push(`a heading of level ${level} after ${levels[i - 1]}`);
+    if (level > (levels[i - 1] ?? level) + 1) found.push(`a heading of level ${level} after ${levels[i - 1]}`);
   });
   if (root === document) {
     if (!document.documentElement.lang) found.push("the page has no language");

@@ -134,6 +134,16 @@ def test_a_citation_opens_its_passage_with_the_span_marked(page: Any) -> None:
     assert citation.evaluate("node => node === document.activeElement")
 
 
+def test_every_passage_that_was_read_can_be_opened(page: Any) -> None:
+    turn = ask(page, WHO)
+    turn.locator("summary").click()
+    turn.locator(".passages button", has_text="Eggs").click()
+    dialog = page.locator("dialog.sheet")
+    dialog.locator("h2", has_text="Eggs").wait_for()
+    assert dialog.locator(".passage").inner_text() == CORPUS[1].text
+    assert dialog.locator("mark").count() == 0
+
+
 def test_an_abstention_is_shown_as_such(page: Any) -> None:
     turn = ask(page, WHO)
     assert turn.locator(".abstained .label").inner_text() == "No answer in the documents"
@@ -377,7 +387,8 @@ def long_turn(n: int) -> dict[str, Any]:
     }
 
 
-def test_ten_thousand_messages(page: Any, base: str) -> None:
+@pytest.mark.parametrize("scrolled_back", [1000, pytest.param(5000, marks=pytest.mark.slow)])
+def test_ten_thousand_messages(page: Any, base: str, scrolled_back: int) -> None:
     def fulfil(route: Any) -> None:
         before = re.search(r"before=(\d+)", route.request.url)
         last = int(before[1]) - 1 if before else 5000
@@ -398,15 +409,16 @@ def test_ten_thousand_messages(page: Any, base: str) -> None:
     page.wait_for_timeout(200)
     assert 0 <= first.bounding_box()["y"] < 400  # what was read stays where it was
     page.evaluate(
-        """async () => {
+        """async (turns) => {
           const earlier = document.querySelector(".earlier");
-          while (!earlier.hidden) {
+          while (document.querySelectorAll("li.turn").length < turns) {
             earlier.click();
             await new Promise((done) => setTimeout(done, 1));
           }
-        }"""
+        }""",
+        scrolled_back,
     )
-    assert page.locator("li.turn").count() == 5000
+    assert page.locator("li.turn").count() == scrolled_back
     frames = page.evaluate(
         """async () => {
           const scroll = document.querySelector(".scroll");

@@ -153,7 +153,7 @@ export class Conversation {
 
   #view(question) {
     const view = new TurnView(question, {
-      cite: (citation) => this.passage.open(citation).catch((error) => this.#tell(error)),
+      open: (citation) => this.passage.open(citation).catch((error) => this.#tell(error)),
       rate: (rating) => this.#rate(view.turn, rating),
     });
     return view;

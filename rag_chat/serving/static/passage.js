@@ -18,16 +18,20 @@ export class PassageDialog {
         this.source, this.context, this.text));
   }
 
-  async open(citation) {
-    const passage = await this.client.passage(citation.passage_id);
+  /** Show the passage `passage_id`, with its span from `start` to `end` marked where these are given. */
+  async open({ passage_id, start, end }) {
+    const passage = await this.client.passage(passage_id);
     const letters = Array.from(passage.text); // spans count code points, strings UTF-16 units
-    const [start, end] = [citation.start - passage.start, citation.end - passage.start];
-    const mark = element("mark", {}, letters.slice(start, end).join(""));
-    this.title.textContent = passage.title || passage.source;
+    const part = (from, to) => letters.slice(from - passage.start, to - passage.start).join("");
+    const cited = start === undefined ? null : element("mark", {}, part(start, end));
+    const rest = cited ? [part(passage.start, start), cited, part(end, passage.end)] : [passage.text];
+    const { title, context } = passage;
+    this.title.textContent = title || passage.source;
     this.source.textContent = passage.source;
-    this.context.textContent = passage.context === passage.title ? "" : passage.context;
-    this.text.replaceChildren(letters.slice(0, start).join(""), mark, letters.slice(end).join(""));
+    this.context.textContent = context.startsWith(`${title} > `) ? context.slice(title.length + 3) : context;
+    this.context.hidden = context === title;
+    this.text.replaceChildren(...rest);
     this.node.showModal();
-    mark.scrollIntoView({ block: "center" });
+    cited?.scrollIntoView({ block: "center" });
   }
 }

@@ -3,21 +3,21 @@
 import { element, icon } from "./elements.js";
 
 /**
- * A turn: a list item. `handlers`: cite(citation) opens a passage, rate(rating) keeps a rating.
+ * A turn: a list item. `handlers`: open(citation or passage) shows a passage, rate(rating) keeps a rating.
  * While it streams, `append(text)` adds to the answer; `finish(turn)` shows the whole of it.
  */
 export class TurnView {
   constructor(question, handlers) {
     this.handlers = handlers;
     this.text = element("p", { class: "text", dir: "auto" });
-    this.said = element("div", { class: "said" }, element("h3", { class: "hidden" }, "Answer"), this.text);
+    this.said = element("div", { class: "said" }, element("h2", { class: "hidden" }, "Answer"), this.text);
     this.node = element(
       "li",
       { class: "turn" },
       element(
         "div",
         { class: "asked" },
-        element("h3", { class: "hidden" }, "Question"),
+        element("h2", { class: "hidden" }, "Question"),
         element("p", { class: "text", dir: "auto" }, question),
       ),
       this.said,
@@ -42,7 +42,7 @@ export class TurnView {
     const dotted = this.text.children.length ? "What is underlined with dots has no support in the documents." : "";
     if (turn.reason || dotted) this.said.append(element("p", { class: "reason" }, turn.reason || dotted));
     if (turn.citations.length) this.said.append(this.#citations(turn.citations));
-    this.said.append(element("div", { class: "foot" }, this.#ratings(), why(turn)));
+    this.said.append(element("div", { class: "foot" }, this.#ratings(), why(turn, this.handlers.open)));
   }
 
   fail(message, again) {
@@ -76,7 +76,7 @@ export class TurnView {
             class: "citation",
             "aria-haspopup": "dialog",
             title: citation.source,
-            onclick: () => this.handlers.cite(citation),
+            onclick: () => this.handlers.open(citation),
           },
           element("span", { class: "number", "aria-hidden": "true" }, String(n + 1)),
           element("span", { class: "name", dir: "auto" }, citation.title || citation.source),
@@ -122,12 +122,12 @@ function marked(text, sentences) {
 }
 
 /** How an answer came about, folded up. */
-function why(turn) {
+function why(turn, open) {
   const found = turn.hits ?? turn.passages;
   const seconds = Object.values(turn.timings_ms).reduce((sum, ms) => sum + ms, 0) / 1000;
   const rows = [
     ["Searched for", turn.query || turn.question],
-    ["Passages read", found.length ? passages(found, turn.citations) : "None"],
+    ["Passages read", found.length ? passages(found, turn.citations, open) : "None"],
     turn.dropped?.length ? ["Left out", turn.dropped.join(" ")] : null,
     ["Answered by", `${turn.model}, in ${seconds.toFixed(seconds < 1 ? 2 : 1)} s`],
   ].filter((row) => row);
@@ -139,13 +139,17 @@ function why(turn) {
   return element("details", { class: "why" }, summary, element("dl", {}, ...terms));
 }
 
-function passages(found, citations) {
+function passages(found, citations, open) {
   const cited = new Set(citations.map((citation) => citation.passage_id));
   const row = (hit) =>
     element(
       "li",
       {},
-      element("span", { class: "name" }, hit.title || hit.source),
+      element(
+        "button",
+        { type: "button", class: "plain", "aria-haspopup": "dialog", onclick: () => open({ passage_id: hit.passage_id }) },
+        hit.title || hit.source,
+      ),
       element("span", { class: "source" }, hit.source),
       cited.has(hit.passage_id) ? element("span", { class: "cited" }, "cited") : null,
     );
