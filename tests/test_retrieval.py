@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rag_chat.config import SearchMode
@@ -12,9 +14,10 @@ from rag_chat.errors import UsageError
 from rag_chat.index.embedding import SentenceTransformerEmbedder
 from rag_chat.retrieval.fusion import RRF_K, reciprocal_rank_fusion
 from rag_chat.retrieval.index import Index
-from rag_chat.retrieval.lexical import match_expression
-from rag_chat.types import Retriever
+from rag_chat.retrieval.lexical import LexicalIndex, telling_words
+from rag_chat.types import Document, Retriever
 
+WORDS = "boil egg tea rice yolk degrees snow ski winter northern the of is zebra".split()
 QUERIES = ["boil an egg", "northern lights in winter", "ball dimples", "zzz qqq"]
 MODES: list[SearchMode] = ["hybrid", "dense", "lexical"]
 ODD = [
@@ -90,16 +93,41 @@ def test_odd_queries_find_something_or_nothing(tiny_index: Index, mode: SearchMo
     assert len(hits) == 3 or mode == "lexical"
 
 
+@settings(deadline=None)
+@given(words=st.lists(st.sampled_from(WORDS), min_size=1, unique=True), k=st.integers(1, 20))
+def test_lexical_scores_are_those_of_fts5(tiny_index: Index, words: list[str], k: int) -> None:
+    found = LexicalIndex(tiny_index.store).search(" ".join(words), k)
+    query = "SELECT rowid, -bm25(lexical) FROM lexical WHERE lexical MATCH ?"
+    with tiny_index.store.database.snapshot() as connection:
+        expected = dict(connection.execute(query, (" OR ".join(telling_words(" ".join(words))),)).fetchall())
+    best = sorted(expected.values(), reverse=True)[:k]
+    assert [score for _, score in found] == pytest.approx(best, rel=1e-5)
+    assert [expected[i] for i, _ in found] == pytest.approx(best, rel=1e-5)
+
+
+@settings(deadline=None)
 @given(st.text())
-def test_any_text_is_a_valid_expression(tiny_index: Index, query: str) -> None:
-    if expression := match_expression(query):
-        tiny_index.store.lexical(expression, 3)
+def test_any_text_can_be_searched_for(tiny_index: Index, query: str) -> None:
+    LexicalIndex(tiny_index.store).search(query, 3)
+
+
+def test_lexical_search_follows_what_is_added_and_removed(
+    tmp_path: Path, tiny_embedder: SentenceTransformerEmbedder
+) -> None:
+    one, other = (Document(name, f"Rinse {name}. " * 90) for name in ("rice", "lentils"))
+    with Index.build([one], tmp_path / "index", embedder=tiny_embedder) as index:
+        assert index.search("lentil", mode="lexical") == []
+        index.add([other])
+        assert {hit.passage.source for hit in index.search("lentil", mode="lexical")} == {"lentils"}
+        assert len(index.search("rinsing", k=100, mode="lexical")) == index.info()["passages"]
+        index.remove(["rice"])
+        assert {hit.passage.source for hit in index.search("rinse", mode="lexical")} == {"lentils"}
 
 
 def test_stop_words_are_dropped_unless_there_is_nothing_else() -> None:
-    assert match_expression("How do I boil an EGG?") == '"boil" OR "egg"'
-    assert match_expression("Who is it?") == '"who" OR "is" OR "it"'
-    assert match_expression("?! _ 🙂") == ""
+    assert telling_words("How do I boil an EGG?") == ["boil", "egg"]
+    assert telling_words("Who is it?") == ["who", "is", "it"]
+    assert telling_words("?! _ 🙂") == []
 
 
 @pytest.mark.parametrize("mode", ["dense", "hybrid"])

@@ -39,7 +39,6 @@ class Reader:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._lexical_checked = False
 
     def count(self, kind: Kind) -> int:
         """How many documents of one kind there are."""
@@ -178,23 +177,14 @@ class Reader:
         found = {one: self._all(query, one) for one in set(hashes)}
         return {one: self._matrix(rows)[1][0] for one, rows in found.items() if rows}
 
-    def lexical(self, expression: str, limit: int, allowed: Ids | None = None) -> list[tuple[int, float]]:
-        """Return (passage id, BM25) of the best matches of an FTS5 expression, ties by id."""
-        if not self._lexical_checked:  # once: 0.2 s for 100,000 passages
-            self.check_lexical()
-        # The plus keeps SQLite from asking FTS5 once for each id: 40 ms, not 6 s, for 4,000 of 20,000.
-        inside = "" if allowed is None else "AND +rowid IN (SELECT value FROM json_each(?))"
-        query = f"""SELECT rowid, -bm25(lexical) AS score FROM lexical WHERE lexical MATCH ? {inside}
-            ORDER BY score DESC, rowid LIMIT ?"""
-        given = [] if allowed is None else [json.dumps(allowed.tolist())]
-        return self._all(query, expression, *given, limit)
-
     def check_lexical(self) -> None:
-        """Raise IndexCorrupt when the lexical table is not, byte for byte, what was written."""
+        """Raise IndexCorrupt when the lexical table is not, byte for byte, what was written.
+
+        0.2 s for 100,000 passages.
+        """
         with self.database.snapshot() as connection:
             if self._tally("lexical") != lexical_total(connection):
                 raise corrupt(self.database.path, "its lexical table is not what was written", derived=True)
-        self._lexical_checked = True
 
     # Rows
 

@@ -13,10 +13,11 @@ import zlib
 from typing import Any
 
 FORMAT_VERSION = 2
+TOKENIZER = "porter unicode61 remove_diacritics 2"
 
 # AUTOINCREMENT: the id of a removed passage is never used again, so a FAISS file that lags behind
 # can be caught up by comparing ids. `lexical` is contentless: the text is kept once, in `passages`.
-TABLES = """
+TABLES = f"""
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     checksum INTEGER NOT NULL,
@@ -63,7 +64,7 @@ CREATE TABLE tags (            -- kind, source and metadata again, by value, for
 ) WITHOUT ROWID;
 CREATE INDEX tags_passage ON tags (passage);
 CREATE VIRTUAL TABLE lexical USING fts5 (
-    text, content='', tokenize='porter unicode61 remove_diacritics 2'
+    text, content='', tokenize='{TOKENIZER}'
 );
 CREATE TABLE tallies (
     name TEXT NOT NULL,

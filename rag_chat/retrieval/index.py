@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from rag_chat.config import SearchMode
 from rag_chat.errors import UsageError
 from rag_chat.index.dense import Ids, Vectors
+from rag_chat.index.embedding import AnyEmbedder
 from rag_chat.index.folder import IndexFolder
 from rag_chat.retrieval.fusion import reciprocal_rank_fusion
-from rag_chat.retrieval.lexical import match_expression
+from rag_chat.retrieval.lexical import LexicalIndex
 from rag_chat.types import Hit, Scalar
 
 DEPTH = 100  # how many of each ranking hybrid search fuses, when k is not more
@@ -23,6 +25,10 @@ Scores = dict[int, float]
 
 class Index(IndexFolder):
     """An index folder that can be searched."""
+
+    def __init__(self, path: str | Path, embedder: AnyEmbedder | None = None) -> None:
+        super().__init__(path, embedder)
+        self._words = LexicalIndex(self.store)
 
     def search(
         self,
@@ -77,9 +83,7 @@ class Index(IndexFolder):
             ]
 
     def _lexical(self, query: str, k: int, allowed: Ids | None, excluded: set[int]) -> Scores:
-        expression = match_expression(query)
-        found = self.store.lexical(expression, k + len(excluded), allowed) if expression else []
-        return _without(found, excluded, k)
+        return _without(self._words.search(query, k + len(excluded), allowed), excluded, k)
 
     def _dense(
         self, queries: Vectors, k: int, allowed: Ids | None, excluded: Sequence[set[int]]

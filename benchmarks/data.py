@@ -1,0 +1,76 @@
+"""What the benchmarks run on: real text, and vectors that cluster as real ones do."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+DATA = Path(os.environ.get("RAG_CHAT_DATA") or Path(__file__).parents[2] / "shared" / "data")
+PROSE = ["openstax", "handbooks", "government", "manuals", "technical_books"]
+NOISE = 0.6  # length of the noise added to a unit vector: cosine with its origin about 0.86
+
+
+def sections(topic: str) -> list[tuple[str, str]]:
+    """Return (name, text) of the Markdown files of one topic archive."""
+    (archive,) = (DATA / "topics" / topic).glob("*.tar.xz")
+    with tarfile.open(archive) as tar:
+        files = [member for member in tar.getmembers() if member.isfile() and member.name.endswith(".md")]
+        return [
+            (member.name, io.TextIOWrapper(tar.extractfile(member), "utf-8").read())  # type: ignore[type-var]
+            for member in sorted(files, key=lambda member: member.name)
+        ]
+
+
+def passages(count: int, words: int = 90) -> list[str]:
+    """Return `count` passages of real prose, of about `words` words, without repeats."""
+    found = list(islice(dict.fromkeys(_pieces(words)), count))
+    if len(found) < count:
+        raise SystemExit(f"There are only {len(found)} passages in {DATA / 'prose'}.")
+    return found
+
+
+def _pieces(words: int) -> Iterator[str]:
+    for name in PROSE:
+        with lzma.open(DATA / "prose" / f"{name}.jsonl.xz", "rt", encoding="utf-8") as file:
+            for line in file:
+                every = json.loads(line)["text"].split()
+                for start in range(0, len(every) - words // 2, words):
+                    yield " ".join(every[start : start + words])
+
+
+def questions(count: int) -> list[str]:
+    """Return real questions people asked of encyclopedia paragraphs (SQuAD)."""
+    found: dict[str, None] = {}
+    with lzma.open(DATA / "squad_half" / "train.jsonl.xz", "rt", encoding="utf-8") as file:
+        for line in file:
+            for question in re.findall(r'"question": "([^"\\]{20,200}\?)"', line):
+                found.setdefault(question)
+            if len(found) >= count:
+                break
+    return list(found)[:count]
+
+
+def cluster_like(real: NDArray[np.float32], count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Return `count` unit vectors, each one of `real` (n, dim) with noise added.
+
+    They are synthetic: they cluster as the real ones do, and are easier to search than as many real ones.
+    """
+    draw = np.random.default_rng(seed)
+    made = np.empty((count, real.shape[1]), np.float32)
+    for start in range(0, count, 100_000):
+        block = made[start : start + 100_000]
+        noise = draw.standard_normal(block.shape, np.float32)
+        noise *= NOISE / np.sqrt(real.shape[1])
+        np.add(real[draw.integers(len(real), size=len(block))], noise, out=block)
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    return made
