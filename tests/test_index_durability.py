@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,14 +17,13 @@ import pytest
 from numpy.typing import NDArray
 from writer_process import HashingEmbedder, documents
 
-from rag_chat.errors import IndexCorrupt, IndexFault, IndexLocked, IndexNotFound, IndexWriteFailed
+from rag_chat.errors import IndexCorrupt, IndexFault, IndexLocked, IndexWriteFailed
 from rag_chat.index.database import MANIFEST_FILE, VECTORS_FILE
 from rag_chat.index.lock import writer_lock
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Document
 
 TESTS = Path(__file__).parent
-KILLS = 10
 
 
 @pytest.fixture(scope="module")
@@ -54,45 +51,6 @@ def check(path: Path) -> int:
         index.verify()
         assert index.info()["passages"] == rows
         return rows
-
-
-def test_a_kill_at_any_moment_leaves_the_last_commit(tmp_path: Path) -> None:
-    path = tmp_path / "index"
-    moments = random.Random(5)
-    for _ in range(KILLS):
-        with start([str(TESTS / "writer_process.py"), str(path)]) as writer:
-            assert writer.stdout is not None
-            writer.stdout.readline()
-            time.sleep(moments.uniform(0, 0.5))
-            writer.kill()
-        try:
-            check(path)
-        except IndexNotFound:
-            assert not list(path.glob("*.faiss"))
-    with Index.build(documents(120, 1), path, embedder=HashingEmbedder()) as index:
-        assert [one.source for one in sorted(documents(120, 1), key=lambda one: one.source)] == sorted(
-            {passage.source for passage in index.passages()}
-        )
-    assert check(path) == 120
-    assert sorted(one.name for one in path.iterdir()) == [
-        "lock",
-        MANIFEST_FILE,
-        "passages.sqlite",
-        VECTORS_FILE,
-    ]
-
-
-def test_readers_see_whole_states_while_another_process_writes(path: Path) -> None:
-    with Index.open(path, embedder=HashingEmbedder()) as reader:
-        with start([str(TESTS / "writer_process.py"), str(path)]) as writer:
-            assert writer.stdout is not None
-            writer.stdout.readline()
-            until = time.monotonic() + 1
-            while time.monotonic() < until:
-                assert len(reader.search("document 1 says", k=5)) == 5
-            writer.send_signal(signal.SIGKILL)
-        reader.add([Document("after", "the kill")])
-        reader.verify()
 
 
 def damage(content: bytes) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import build_tiny_bert
 from langchain_core.embeddings import DeterministicFakeEmbedding
 from writer_process import HashingEmbedder
 
@@ -82,6 +84,25 @@ def test_adding_twice_embeds_nothing(corpus: Path, tmp_path: Path, embedder: Has
     with Index.build([corpus], tmp_path / "index", embedder=embedder) as index:
         assert index.report is not None
         assert (index.report.unchanged, len(embedder.texts)) == (3, 3)
+
+
+def test_nothing_new_loads_no_model(corpus: Path, tmp_path: Path, tiny_index: Index) -> None:
+    path, model = tmp_path / "index", Path(shutil.copytree(tiny_index.settings.embedder, tmp_path / "model"))
+    Index.build([corpus], path, embedder=model).close()
+    weights = next(model.glob("*.safetensors"))
+    hidden = weights.rename(tmp_path / "hidden")
+    with Index.build([corpus], path, embedder=model) as index:
+        reports = [index.report, index.add([corpus]), index.sync([corpus]), index.remove(["docs/b.md"])]
+        assert [(one.unchanged, one.removed) for one in reports if one] == [(3, 0), (3, 0), (3, 0), (0, 1)]
+    with pytest.raises(ModelError, match="model"):
+        Index.build([corpus], path, embedder=model)
+    hidden.rename(weights)
+    build_tiny_bert(tmp_path / "other", seed=8).joinpath(weights.name).replace(weights)
+    with Index.build([corpus], path, embedder=model) as index:  # another one of the same name
+        assert index.report
+        assert (index.report.added, index.report.passages) == (3, 3)
+        index.verify()
+        assert index.search("bananas")
 
 
 def test_changed_renamed_removed(corpus: Path, tmp_path: Path, embedder: HashingEmbedder) -> None:

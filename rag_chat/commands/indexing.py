@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
@@ -97,11 +97,7 @@ def add(
     as_json: bool,
 ) -> None:
     """Add what is new in these sources and replace what changed."""
-    from rag_chat.retrieval.index import Index
-
-    with Index.open(folder) as opened:
-        report = opened.add(sources, on_error=on_error, columns=columns, progress=sys.stderr.isatty())
-    _say_report(folder, report, as_json)
+    report = _take("add", folder, sources, on_error, columns, as_json)
     _check_something_read(sources, report)
 
 
@@ -119,13 +115,26 @@ def sync(
     as_json: bool,
 ) -> None:
     """Add what is new in these sources, and remove what is gone from them."""
+    report = _take("sync", folder, sources, on_error, columns, as_json)
+    if report.skipped:  # otherwise the sources may be empty: everything is gone from them
+        _check_something_read(sources, report)
+
+
+def _take(
+    how: Literal["add", "sync"],
+    folder: Path,
+    sources: Sequence[Path],
+    on_error: OnError,
+    columns: Mapping[str, str] | None,
+    as_json: bool,
+) -> IndexReport:
     from rag_chat.retrieval.index import Index
 
     with Index.open(folder) as opened:
-        report = opened.sync(sources, on_error=on_error, columns=columns, progress=sys.stderr.isatty())
+        take = opened.add if how == "add" else opened.sync
+        report = take(sources, on_error=on_error, columns=columns, progress=sys.stderr.isatty())
     _say_report(folder, report, as_json)
-    if report.skipped:  # otherwise the sources may be empty: everything is gone from them
-        _check_something_read(sources, report)
+    return report
 
 
 @index.command()

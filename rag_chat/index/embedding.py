@@ -83,6 +83,14 @@ def load_embedder(embedder: AnyEmbedder, *, device: str | None = None) -> Embedd
     )
 
 
+def reference_of(embedder: AnyEmbedder) -> str:
+    """Return the name or folder to load an embedder by again; "" for an object that has none."""
+    if isinstance(embedder, str | Path):
+        folder = embedder != PACKAGED_EMBEDDER and Path(embedder).is_dir()
+        return str(Path(embedder).absolute() if folder else embedder)
+    return getattr(embedder, "reference", "")
+
+
 def same_embedder(one: EmbedderIdentity, other: EmbedderIdentity) -> bool:
     """Whether two embedders give the same vectors; a renamed folder is the same embedder."""
     known = bool(one.revision) and one.revision == other.revision

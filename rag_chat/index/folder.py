@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from rag_chat.config import PACKAGED_EMBEDDER, IndexSettings
-from rag_chat.errors import UsageError
+from rag_chat.errors import EmbedderMismatch, IndexNotFound, UsageError
 from rag_chat.index.database import Database, new_identity
-from rag_chat.index.embedding import AnyEmbedder, load_embedder, same_embedder
+from rag_chat.index.embedding import AnyEmbedder, load_embedder, reference_of, same_embedder
 from rag_chat.index.faults import write_errors
 from rag_chat.index.ingest import IndexReport, Ingest, Progress, shown_progress
 from rag_chat.index.inputs import (
@@ -58,29 +58,26 @@ class IndexFolder(OpenedIndex):
         An index that is there already is resumed and brought up to date; with another embedder or
         other chunk settings it is replaced, in one commit at the end. With on_error="fail"
         everything is read before anything is written. The embedder is `embedder`, or else the one
-        that `settings` names.
+        that `settings` names; where nothing is new it is not loaded.
         """
         check_sources(sources)
-        folder = Path(path)
-        chosen = load_embedder(embedder or (settings or IndexSettings()).embedder)
-        reference = getattr(chosen, "reference", "")
-        wanted = dataclasses.replace(settings or IndexSettings(), embedder=reference)
-        if reference == PACKAGED_EMBEDDER:
-            verify_packaged()
-        _check_length(chosen, wanted)
-        skipped: list[Skipped] = []
-        inputs: Iterable[Input] = read_inputs(
-            sources, folder, on_error=on_error, columns=columns, skipped=skipped
-        )
-        if on_error == "fail":
-            inputs = list(inputs)
+        folder, given = Path(path), embedder or (settings or IndexSettings()).embedder
+        wanted = dataclasses.replace(settings or IndexSettings(), embedder=reference_of(given))
+        first = None
+        try:
+            cls(folder).close()
+        except IndexNotFound:
+            given = first = load_embedder(given)
+            _check_fit(first, wanted)
         with write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with writer_lock(folder), shown_progress(progress) as shown:
-            Database.create(folder, _entries(chosen.identity, wanted))
-            index = cls(folder, chosen)
+            if first:
+                Database.create(folder, _entries(first.identity, wanted))
+            index = cls(folder, given)
             try:
-                index._fill(index._run(wanted, skipped, on_error, shown), inputs, wanted)
+                if not index._update(sources, wanted, on_error, columns, shown):
+                    index._replace(sources, wanted, on_error, columns, shown)
             except BaseException:
                 index.close()
                 raise
@@ -119,12 +116,11 @@ class IndexFolder(OpenedIndex):
 
         Names that match nothing are reported as skipped.
         """
-        skipped: list[Skipped] = []
         with writer_lock(self.path):
-            run = self._run(self.settings, skipped)
+            run = self._run()
             known = self.store.sources()
             gone = {name: [one for one in known if _names(name, one)] for name in sources}
-            skipped += [Skipped(name, 0, "not in the index") for name in gone if not gone[name]]
+            run.skipped += [Skipped(name, 0, "not in the index") for name in gone if not gone[name]]
             run.remove(dict.fromkeys(itertools.chain(*gone.values())))
             return self._finish(run)
 
@@ -153,49 +149,72 @@ class IndexFolder(OpenedIndex):
         progress: bool | Progress,
     ) -> IndexReport:
         check_sources(sources)
-        skipped: list[Skipped] = []
-        inputs: Iterable[Input] = read_inputs(
-            sources, self.path, on_error=on_error, columns=columns, skipped=skipped
-        )
-        if on_error == "fail":
-            inputs = list(inputs)
+        run = self._run(on_error)
+        inputs = self._read(sources, run, columns)
         with writer_lock(self.path), shown_progress(progress) as shown:
-            run = self._run(self.settings, skipped, on_error, shown)
-            run.take_all(inputs)
+            run.take_all(inputs, shown)
             if scopes:
                 run.remove_gone(scopes)
             return self._finish(run)
 
-    def _run(
-        self,
-        settings: IndexSettings,
-        skipped: list[Skipped],
-        on_error: OnError = "skip",
-        progress: Progress | None = None,
-    ) -> Ingest:
-        return Ingest(
-            self.store,
-            lambda: self.embedder,
-            settings,
-            skipped=skipped,
-            on_error=on_error,
-            progress=progress,
-        )
+    def _run(self, on_error: OnError = "skip", settings: IndexSettings | None = None) -> Ingest:
+        return Ingest(self.store, lambda: self.embedder, settings or self.settings, on_error=on_error)
 
-    def _fill(self, run: Ingest, inputs: Iterable[Input], wanted: IndexSettings) -> None:
-        """Make the index hold exactly `inputs`, by `wanted` and the embedder that was given."""
-        identity = self._load_embedder().identity
-        if same_embedder(identity, self.identity) and _same_chunks(self.settings, wanted):
-            if self.settings != wanted:
-                with self._database.transaction():
-                    self._database.set_meta(**_entries(identity, wanted))
-            run.take_all(inputs)
-            run.remove_gone(None)
-        else:  # one commit: until then readers, and whoever comes after a kill, have the old index
+    def _read(
+        self, sources: Sequence[Source], run: Ingest, columns: Mapping[str, str] | None
+    ) -> Iterable[Input]:
+        return read_inputs(sources, self.path, on_error=run.on_error, columns=columns, skipped=run.skipped)
+
+    def _update(
+        self,
+        sources: Sequence[Source],
+        wanted: IndexSettings,
+        on_error: OnError,
+        columns: Mapping[str, str] | None,
+        progress: Progress | None,
+    ) -> bool:
+        """Make the index hold exactly `sources`; return whether it could be kept for that.
+
+        An embedder of the same name is taken to be the same one, until there is something to embed.
+        """
+        named_alike = bool(wanted.embedder) and wanted.embedder == self.settings.embedder
+        if not named_alike and not same_embedder(self._loaded().identity, self.identity):
+            return False
+        if not _same_chunks(self.settings, wanted):
+            return False
+        run = self._run(on_error, wanted)
+        inputs = self._read(sources, run, columns)
+        try:
+            run.take_all(inputs, progress)
+        except EmbedderMismatch:  # before anything was written
+            return False
+        if self.settings != wanted:
+            identity = self.identity if named_alike else self._loaded().identity
             with self._database.transaction():
-                self.store.clear()
-                self._database.set_meta(vectors=new_identity(), **_entries(identity, wanted))
-                run.take_all(inputs)
+                self._database.set_meta(**_entries(identity, wanted))
+        run.remove_gone(None)
+        self._finish(run)
+        return True
+
+    def _replace(
+        self,
+        sources: Sequence[Source],
+        wanted: IndexSettings,
+        on_error: OnError,
+        columns: Mapping[str, str] | None,
+        progress: Progress | None,
+    ) -> None:
+        """Make the index anew, by `wanted` and the embedder that was given.
+
+        It is one commit: until then readers, and whoever comes after a kill, have the old index.
+        """
+        identity = _check_fit(self._loaded(), wanted).identity
+        run = self._run(on_error, wanted)
+        inputs = self._read(sources, run, columns)
+        with self._database.transaction():
+            self.store.clear()
+            self._database.set_meta(vectors=new_identity(), **_entries(identity, wanted))
+            run.take_all(inputs, progress)
         self._finish(run)
 
     def _finish(self, run: Ingest) -> IndexReport:
@@ -211,8 +230,7 @@ class IndexFolder(OpenedIndex):
             self._derived.publish(self.settings.index_type)
 
     def _reembed(self, embedder: Embedder) -> None:
-        reference = getattr(embedder, "reference", "")
-        settings = dataclasses.replace(self.settings, embedder=reference)
+        settings = dataclasses.replace(self.settings, embedder=reference_of(embedder))
         for rows in _batched(self.store.all_passages(), REEMBED_PASSAGES):
             vectors = embedder.embed([passage.search_text for _, passage in rows])
             self.store.replace_vectors(rows, vectors)
@@ -227,14 +245,17 @@ def _same_chunks(one: IndexSettings, other: IndexSettings) -> bool:
     return (one.chunk_tokens, one.overlap) == (other.chunk_tokens, other.overlap)
 
 
-def _check_length(embedder: Embedder, settings: IndexSettings) -> None:
-    """Raise UsageError when the embedder would not read passages to their end."""
+def _check_fit(embedder: Embedder, settings: IndexSettings) -> Embedder:
+    """Return the embedder; raises ModelError when it is damaged, UsageError when it reads too little."""
+    if settings.embedder == PACKAGED_EMBEDDER:
+        verify_packaged()
     most: int | None = getattr(embedder, "max_tokens", None)
     if most is not None and settings.chunk_tokens > most:
         raise UsageError(
             f"chunk_tokens is {settings.chunk_tokens}; {embedder.identity.name} reads {most}.",
             f"Set chunk_tokens (--chunk-tokens) to at most {most}.",
         )
+    return embedder
 
 
 def _names(name: str, source: str) -> bool:

@@ -59,7 +59,7 @@ class Prepared:
 class Ingest:
     """Takes items one by one. `embedder` is called only when there is something to embed.
 
-    What is passed over is appended to `skipped`.
+    `skipped` is what is passed over.
     """
 
     def __init__(
@@ -68,17 +68,15 @@ class Ingest:
         embedder: Callable[[], Embedder],
         settings: IndexSettings,
         *,
-        skipped: list[Skipped],
         on_error: OnError = "skip",
-        progress: Progress | None = None,
     ) -> None:
-        self.skipped = skipped
+        self.skipped: list[Skipped] = []
+        self.on_error = on_error
         self._store = store
         self._folder = store.database.path.parent
         self._embedder = embedder
         self._settings = settings
-        self._on_error = on_error
-        self._progress = progress
+        self._progress: Progress | None = None
         self._started = time.monotonic()
         self._seen: set[str] = set()
         self._pending: list[Prepared] = []
@@ -86,8 +84,9 @@ class Ingest:
         self._left: set[str] = set()
         self._added = self._updated = self._unchanged = self._removed = self._written = 0
 
-    def take_all(self, inputs: Iterable[Input]) -> None:
-        """Take and write every item."""
+    def take_all(self, inputs: Iterable[Input], progress: Progress | None = None) -> None:
+        """Take and write every item; `progress` is called after each commit."""
+        self._progress = progress
         for given in inputs:
             self.take(given)
         self.flush()
@@ -136,7 +135,7 @@ class Ingest:
         return (self._folder / origin).exists()
 
     def _refuse(self, source: str, reason: str) -> None:
-        if self._on_error == "fail":
+        if self.on_error == "fail":
             raise CorpusError(f"{source} cannot be added: {reason}.", "Mend it, or leave it out.")
         self.skipped.append(Skipped(source, 0, reason))
 

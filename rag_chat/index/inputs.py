@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -35,11 +35,23 @@ def read_inputs(
     on_error: OnError,
     columns: Mapping[str, str] | None,
     skipped: list[Skipped],
-) -> Iterator[Input]:
-    """Yield every item of `sources`; call `check_sources` first.
+) -> Iterable[Input]:
+    """Return every item of `sources`; call `check_sources` first.
 
-    A folder inside another one that is given too is read only once.
+    With on_error="fail" everything is read before this returns. A folder inside another one that is
+    given too is read only once.
     """
+    inputs = _inputs(sources, folder, on_error, columns, skipped)
+    return list(inputs) if on_error == "fail" else inputs
+
+
+def _inputs(
+    sources: Sequence[Source],
+    folder: Path,
+    on_error: OnError,
+    columns: Mapping[str, str] | None,
+    skipped: list[Skipped],
+) -> Iterator[Input]:
     for source in sources:
         if isinstance(source, Document | Dialogue):
             yield Input(OBJECTS, source)

@@ -96,12 +96,10 @@ class OpenedIndex:
     @property
     def embedder(self) -> Embedder:
         """The embedder, loaded on first use. Raises EmbedderMismatch or ModelError."""
-        with self._loading:
-            if self._embedder is None:
-                self._embedder = self._load_embedder()
-        if not same_embedder(self._embedder.identity, self.identity):
-            raise self._mismatch(self._embedder.identity)
-        return self._embedder
+        loaded = self._loaded()
+        if not same_embedder(loaded.identity, self.identity):
+            raise self._mismatch(loaded.identity)
+        return loaded
 
     def snapshot(self) -> AbstractContextManager[object]:
         """Hold one consistent state of the index while reading; other threads wait."""
@@ -152,6 +150,13 @@ class OpenedIndex:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _loaded(self) -> Embedder:
+        """Return the embedder, whether it is the index's own or not."""
+        with self._loading:
+            if self._embedder is None:
+                self._embedder = self._load_embedder()
+        return self._embedder
 
     def _load_embedder(self) -> Embedder:
         if self._given is not None:
