@@ -53,7 +53,7 @@ def check_index(dialogues: Sequence[Dialogue], index: Index) -> None:
     """Raise UsageError when a conversation is in the index, under its own or another id."""
     stored = {
         text_hash(index.document_text(source) or ""): source
-        for source in index.store.origins()
+        for source in index.store.sources()
         if (state := index.store.state(source)) and state.kind == "dialogue"
     }
     leaked = [d.id for d in dialogues if index.has_source(d.id)]

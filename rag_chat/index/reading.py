@@ -100,7 +100,7 @@ class Reader:
     def passage(self, name: str) -> Passage | None:
         """Return the passage of that public id, None when it is not in the index."""
         source = name.rpartition("#")[0]
-        mine = self.passages(self.passage_ids_of([source]).tolist())
+        mine = self.passages(self.passage_ids([source]).tolist())
         return next((passage for passage in mine.values() if passage.id == name), None)
 
     def all_passages(self) -> Iterator[tuple[int, Passage]]:
@@ -110,8 +110,11 @@ class Reader:
             last = ids[-1]
             yield from sorted(self.passages(ids).items())
 
-    def passage_ids(self) -> Ids:
-        """Return the ids of all passages: (n,) int64, ascending."""
+    def passage_ids(self, sources: Sequence[str] | None = None) -> Ids:
+        """Return the ids of all passages, or of those of some documents: (n,) int64, ascending."""
+        if sources is not None:
+            found = [self._tagged("source", source) for source in dict.fromkeys(sources)]
+            return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
         rows = self._all("SELECT id, checksum FROM passages")
         if self._tally("passages") != (len(rows), sum(row[1] for row in rows)):
             raise self._damaged("some of its passages are missing")
@@ -121,11 +124,6 @@ class Reader:
         """Return up to ROWS_AT_ONCE ids above `last`, ascending."""
         query = f"SELECT id FROM passages WHERE id > ? ORDER BY id LIMIT {ROWS_AT_ONCE}"
         return [row[0] for row in self._all(query, last)]
-
-    def passage_ids_of(self, sources: Sequence[str]) -> Ids:
-        """Return the ids of the passages of some documents: (n,) int64, ascending."""
-        found = [self._tagged("source", source) for source in dict.fromkeys(sources)]
-        return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     def matching(self, filter: Mapping[str, Scalar]) -> Ids:
         """Return the ids of the passages that a filter allows: (n,) int64, ascending.

@@ -74,7 +74,7 @@ class Store(Reader):
 
     def remove(self, sources: Sequence[str]) -> None:
         """Remove documents with their passages, vectors, tags and lexical entries."""
-        ids = self.passage_ids_of(sources)
+        ids = self.passage_ids(sources)
         with self.database.transaction() as connection:
             connection.executemany(  # a contentless table is told what it holds in order to forget it
                 "INSERT INTO lexical (lexical, rowid, text) VALUES ('delete', ?, ?)",

@@ -111,7 +111,7 @@ class IndexVectorStore(VectorStore):
             ]
 
     def _metadata(self, source: str) -> dict[str, Scalar]:
-        first = self.index.store.passage_ids_of([source])[:1].tolist()
+        first = self.index.store.passage_ids([source])[:1].tolist()
         return {k: v for one in self.index.store.passages(first).values() for k, v in one.metadata.items()}
 
     def similarity_search(

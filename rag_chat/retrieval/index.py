@@ -65,7 +65,7 @@ class Index(IndexFolder):
         with self.snapshot():
             allowed = self.store.matching(filter) if filter else None
             excluded = [
-                set(self.store.passage_ids_of(list(sources)).tolist()) if sources else set()
+                set(self.store.passage_ids(list(sources)).tolist()) if sources else set()
                 for sources in exclude_sources or [()] * len(queries)
             ]
             depth = max(k, DEPTH) if mode == "hybrid" else k
