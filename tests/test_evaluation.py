@@ -148,7 +148,7 @@ def test_documents_that_are_not_there_are_refused(tiny_index: Index) -> None:
 def test_a_model_trained_on_the_conversation_is_refused(tmp_path: Path) -> None:
     check_training([HELD_OUT], tmp_path)  # nothing is known of it
     record = tmp_path / "training.json"
-    record.write_text(json.dumps({"conversations": [conversation_hash(HELD_OUT)]}))
+    record.write_text(json.dumps({"trained_on": [conversation_hash(HELD_OUT)]}))
     with pytest.raises(UsageError, match="trained on 1 of these conversations, 'held-out'"):
         check_training([HELD_OUT], tmp_path)
     check_training([replace(HELD_OUT, messages=HELD_OUT.messages[:2])], tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,6 @@ from rag_chat.commands.options import (
     FILE,
     FOLDER,
     device_option,
-    index_option,
     json_option,
     k_option,
     key_values,
@@ -23,7 +23,7 @@ from rag_chat.commands.printing import emit, json_line, note, note_skipped, say
 from rag_chat.errors import UsageError
 
 if TYPE_CHECKING:
-    from rag_chat.types import Dialogue, Skipped
+    from rag_chat.types import Skipped
 
 FELL_SHORT = 3
 ARMS = ("tuned", "base", "no-retrieval", "gold", "extractive")
@@ -44,7 +44,8 @@ def _arms(context: click.Context, parameter: click.Parameter, given: str | None)
 
 @click.command("eval")
 @click.argument("dialogues", type=click.Path(exists=True, path_type=Path), nargs=-1, required=True)
-@index_option
+@option("-i", "--index", "folder", type=FOLDER, envvar="RAG_CHAT_INDEX", metavar="DIR",
+        help="The index to search; without one, that of a BEIR set is built for this run.")  # fmt: skip
 @option("-m", "--model", envvar="RAG_CHAT_MODEL", metavar="MODEL",
         help="The tuned model, if there is one; by default the base is scored.")  # fmt: skip
 @option("--base", default="reader", show_default=True, metavar="MODEL", help="What it was tuned from.")
@@ -62,7 +63,7 @@ def _arms(context: click.Context, parameter: click.Parameter, given: str | None)
 @json_option
 def evaluate(
     dialogues: Sequence[Path],
-    folder: Path,
+    folder: Path | None,
     model: str | None,
     base: str,
     arms: Sequence[str] | None,
@@ -74,17 +75,22 @@ def evaluate(
     device: str | None,
     as_json: bool,
 ) -> None:
-    """Score answers on held-out dialogues: every turn, with the history as it was written."""
+    """Score answers on held-out dialogues: every turn, with the history as it was written.
+
+    A folder with corpus.jsonl, queries.jsonl and qrels (BEIR) scores the search alone.
+    """
     if fail_on_regression and baseline is None:
         raise UsageError("--fail-on-regression needs an earlier report.", "Add --baseline report.json.")
+    from rag_chat.evaluation.beir import is_beir
     from rag_chat.evaluation.gates import read_report
-    from rag_chat.training.run import read_dialogues
 
     earlier = read_report(baseline) if baseline else None
-    skipped: list[Skipped] = []
-    held_out = read_dialogues(dialogues, skipped)
-    note_skipped(skipped)
-    report = _evaluated(held_out, folder, _models(model, base, arms), k, device)
+    if len(dialogues) == 1 and is_beir(dialogues[0]):
+        report = _search_evaluated(dialogues[0], folder)
+    elif folder is None:
+        raise UsageError("There is no index to search.", "Name it with -i DIR.")
+    else:
+        report = _answers_evaluated(dialogues, folder, _models(model, base, arms), k, device)
     if output is not None:
         write_report(report, output)
     if as_json:
@@ -106,8 +112,21 @@ def _models(model: str | None, base: str, arms: Sequence[str] | None) -> dict[st
     return {name: resolve_model(str(known[name])) for name in ordered}
 
 
-def _evaluated(
-    held_out: Sequence[Dialogue], folder: Path, models: Mapping[str, str], k: int, device: str | None
+def _search_evaluated(beir: Path, folder: Path | None) -> dict[str, Any]:
+    from rag_chat.evaluation.beir import CORPUS, evaluate_beir, read_beir
+    from rag_chat.retrieval.index import Index
+
+    given = read_beir(beir)
+    if folder is not None:
+        with Index.open(folder) as index:
+            return evaluate_beir(given, index)
+    note(f"Building an index for this run; to keep one: rag-chat index build {beir / CORPUS} -o DIR")
+    with TemporaryDirectory() as place, Index.build([beir / CORPUS], Path(place) / "index") as index:
+        return evaluate_beir(given, index)
+
+
+def _answers_evaluated(
+    dialogues: Sequence[Path], folder: Path, models: Mapping[str, str], k: int, device: str | None
 ) -> dict[str, Any]:
     from rag_chat.assistant import Assistant
     from rag_chat.evaluation.arms import Arm, Evidence, Finder
@@ -116,7 +135,11 @@ def _evaluated(
     from rag_chat.evaluation.report import report_json
     from rag_chat.evaluation.run import evaluate as run
     from rag_chat.retrieval.index import Index
+    from rag_chat.training.run import read_dialogues
 
+    skipped: list[Skipped] = []
+    held_out = read_dialogues(dialogues, skipped)
+    note_skipped(skipped)
     evidence: dict[str, Evidence] = {"no-retrieval": "none", "gold": "gold"}
     for model in dict.fromkeys(models.values()):
         check_training(held_out, model)
@@ -129,11 +152,13 @@ def _evaluated(
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
-    """Write report.json and turns.csv."""
+    """Write report.html, report.json and turns.csv."""
+    from rag_chat.evaluation.page import page
     from rag_chat.evaluation.report import turns_csv
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_text(json_line(report) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(page(report), encoding="utf-8")
     (folder / "turns.csv").write_text(turns_csv(report), encoding="utf-8")
 
 
@@ -160,7 +185,8 @@ def _gate(
 
 def _say_report(report: Mapping[str, Any]) -> None:
     turns, conversations = len(report["turns"]), report["conversations"]
-    say(f"{turns} turns of {conversations} conversations; in percent, with 95% intervals over conversations")
+    of = f"{turns} turns of {conversations} conversations" if report["arms"] else f"{turns} queries"
+    say(f"{of}; in percent, with 95% intervals")
     if report["retrieval"]:
         say(f"\nretrieval, {report['grounded']} grounded turns")
         for name, interval in report["retrieval"].items():

@@ -53,8 +53,8 @@ def check_index(dialogues: Sequence[Dialogue], index: Index) -> None:
     """Raise UsageError when a conversation is in the index, under its own or another id."""
     stored = {
         text_hash(index.document_text(source) or ""): source
-        for source in index.store.sources()
-        if (state := index.store.state(source)) and state.kind == "dialogue"
+        for source, state in index.store.states().items()
+        if state.kind == "dialogue"
     }
     leaked = [d.id for d in dialogues if index.has_source(d.id)]
     leaked += [stored[digest] for d in dialogues if (digest := conversation_hash(d)) in stored]
@@ -76,7 +76,7 @@ def check_training(dialogues: Sequence[Dialogue], model: str | Path) -> None:
     if not record.is_file():
         return
     try:
-        seen = set(json.loads(record.read_text(encoding="utf-8")).get("conversations", ()))
+        seen = set(json.loads(record.read_text(encoding="utf-8")).get("trained_on", ()))
     except (ValueError, AttributeError, TypeError) as error:
         raise ModelError(f"{record} is damaged: {error}", "Copy the model again.") from error
     leaked = [d.id for d in dialogues if conversation_hash(d) in seen]
