@@ -90,7 +90,7 @@ def evaluate(
     elif folder is None:
         raise UsageError("There is no index to search.", "Name it with -i DIR.")
     else:
-        report = _answers_evaluated(dialogues, folder, _models(model, base, arms), k, device)
+        report = evaluated(dialogues, folder, models_of(model, base, arms), k, device)
     if output is not None:
         write_report(report, output)
     if as_json:
@@ -100,7 +100,7 @@ def evaluate(
     _gate(report, fail_under or {}, earlier, fail_on_regression)
 
 
-def _models(model: str | None, base: str, arms: Sequence[str] | None) -> dict[str, str]:
+def models_of(model: str | None, base: str, arms: Sequence[str] | None) -> dict[str, str]:
     """The model of each arm, the main one first."""
     main = "base" if model is None else "tuned"
     if model is None and arms and "tuned" in arms:
@@ -125,7 +125,7 @@ def _search_evaluated(beir: Path, folder: Path | None) -> dict[str, Any]:
         return evaluate_beir(given, index)
 
 
-def _answers_evaluated(
+def evaluated(
     dialogues: Sequence[Path], folder: Path, models: Mapping[str, str], k: int, device: str | None
 ) -> dict[str, Any]:
     from rag_chat.assistant import Assistant
