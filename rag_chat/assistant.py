@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
-from rag_chat.conversation.query import stand_alone
+from rag_chat.conversation.abstention import Calibration, read_calibration
+from rag_chat.conversation.evidence import Evidence, find_evidence, given_evidence
+from rag_chat.conversation.memory import Memory, with_memories
+from rag_chat.conversation.query import plan, stand_alone
+from rag_chat.conversation.session import Session
 from rag_chat.conversation.sessions import SessionStore, new_session_id
+from rag_chat.conversation.verdict import ABSTENTION, bare, judge
 from rag_chat.errors import UsageError
 from rag_chat.generation import load_generator
-from rag_chat.generation.citations import Support, find_support
+from rag_chat.generation.checkpoint import card_hash
 from rag_chat.generation.prompt import UNANSWERABLE
-from rag_chat.generation.seq2seq import PACKAGED_READER
-from rag_chat.generation.together import stream_together
+from rag_chat.generation.seq2seq import PACKAGED_READER, checkpoint_folder
+from rag_chat.generation.together import Said, stream_together
 from rag_chat.retrieval.index import Index
-from rag_chat.types import (
-    Answer,
-    Generated,
-    Generator,
-    Hit,
-    Message,
-    Passage,
-    Prompt,
-    Scalar,
-    Turn,
-)
+from rag_chat.types import Answer, Generated, Generator, Message, Passage, Prompt, Scalar, Turn
 
-ABSTENTION = "I could not find that in my documents."
+__all__ = ["ABSTENTION", "Assistant", "Request", "Session"]
 
 Filter = Mapping[str, Scalar]
-
-_MARKS = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A question with what was said before it; given passages take the place of retrieval."""
+    """A question with what was said before it.
+
+    Given passages take the place of retrieval; with a memory its owner's past conversations are searched too.
+    """
 
     question: str
     history: tuple[Message, ...] = ()
     passages: tuple[Passage, ...] | None = None
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,8 @@ class _Prepared:
     """A request with its evidence, ready for the generator."""
 
     turn: Turn
-    hits: tuple[Hit, ...]
+    evidence: Evidence
+    settings: Mapping[str, Any]
     timings: dict[str, float]
 
 
@@ -95,12 +93,15 @@ class Assistant:
                 self._generator = self._model
         return self._generator
 
-    def session(self, name: str | None = None, *, owner: str = "") -> Session:
+    def session(self, name: str | None = None, *, owner: str = "", remember: bool = False) -> Session:
         """Open the owner's conversation of that name, or begin a new one; use it in a `with` statement.
 
-        Conversations of other owners are as if they did not exist. The owner "" is the local user.
+        Conversations of other owners are as if they did not exist. The owner "" is the local user. With
+        `remember` the owner's other conversations become retrievable, for this owner alone.
         """
-        return Session(self, self.store(owner), name or new_session_id())
+        store, name = self.store(owner), name or new_session_id()
+        memory = Memory(store, name, self.index.embedder) if remember else None
+        return Session(self, store, name, memory)
 
     def store(self, owner: str = "") -> SessionStore:
         """The kept conversations of an owner."""
@@ -110,9 +111,16 @@ class Assistant:
         """Load the embedder and the model now, so that the first answer does not wait for them."""
         _ = self.index.embedder, self.generator
 
-    def ask(self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None) -> Answer:
+    def ask(
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        *,
+        filter: Filter | None = None,
+        memory: Memory | None = None,
+    ) -> Answer:
         """Answer one question outside any session."""
-        return self.answer([Request(question, tuple(history))], filter=filter)[0]
+        return self.answer([Request(question, tuple(history), memory=memory)], filter=filter)[0]
 
     def answer(self, requests: Sequence[Request], *, filter: Filter | None = None) -> list[Answer]:
         """Answer many questions at once, in order; they are searched and generated in batches.
@@ -128,10 +136,18 @@ class Assistant:
         return [self._finish(p, next(said) if p.turn.passages else None, share) for p in prepared]
 
     def stream(
-        self, question: str, history: Sequence[Message] = (), *, filter: Filter | None = None
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        *,
+        filter: Filter | None = None,
+        memory: Memory | None = None,
     ) -> Iterator[str | Answer]:
-        """Yield the answer piece by piece, then the Answer itself; the pieces joined are its text."""
-        for _, said in self.stream_many([Request(question, tuple(history))], filter=filter):
+        """Yield the answer piece by piece, then the Answer itself; the pieces joined are its text.
+
+        An answer that may yet be withheld, as the model was calibrated, comes in one piece.
+        """
+        for _, said in self.stream_many([Request(question, tuple(history), memory=memory)], filter=filter):
             yield said
 
     def stream_many(
@@ -152,17 +168,24 @@ class Assistant:
             yield from ((row, said) for said in self._told(prepared[row], None, 0, 0.0))
         texts, sent = dict.fromkeys(rows, ""), dict.fromkeys(rows, 0)
         turns = [prepared[row].turn for row in rows]
-        pieces = stream_together(self.generator, turns, lambda place: wanted(rows[place])) if turns else ()
-        for place, piece in pieces:
+        for place, piece in self._pieces(turns, lambda place: wanted(rows[place])):
             row = rows[place]
             if isinstance(piece, Generated):
                 took = 1000 * (time.perf_counter() - started)
                 yield from ((row, said) for said in self._told(prepared[row], piece, sent[row], took))
                 continue
             texts[row] += piece
-            if not UNANSWERABLE.startswith(_bare(texts[row])):
+            if not UNANSWERABLE.startswith(bare(texts[row])):
                 yield row, texts[row][sent[row] :]
                 sent[row] = len(texts[row])
+
+    def _pieces(self, turns: Sequence[Turn], wanted: Callable[[int], bool]) -> Said:
+        """What the model says, piece by piece; whole where it may yet be withheld."""
+        if not turns:
+            return iter(())
+        if self._calibration:
+            return iter(enumerate(self.generator.generate(turns)))
+        return stream_together(self.generator, turns, wanted)
 
     def _told(
         self, prepared: _Prepared, said: Generated | None, sent: int, generate_ms: float
@@ -179,121 +202,81 @@ class Assistant:
             raise UsageError("The question is empty.", "Ask something, e.g. rag-chat ask 'How hot is it?'")
         timings: dict[str, float] = {}
         with _timed(timings, "rewrite"):
-            queries = [stand_alone(request.question, request.history) for request in requests]
-        search = [query for query, r in zip(queries, requests, strict=True) if r.passages is None]
+            plans = [plan(r.question, r.history) for r in requests if r.passages is None]
         with _timed(timings, "retrieve"):
-            found = iter(self.index.search_many(search, self.k, filter=filter) if search else [])
+            found = iter(find_evidence(self.index, plans, self.k, filter=filter))
+            evidence = [
+                self._with_memory(next(found), request)
+                if request.passages is None
+                else given_evidence(request.question, request.passages)
+                for request in requests
+            ]
         share = {name: ms / max(1, len(requests)) for name, ms in timings.items()}
-        prepared = []
-        for request, query in zip(requests, queries, strict=True):
-            given = [Hit(passage, 1.0, n) for n, passage in enumerate(request.passages or (), 1)]
-            hits = tuple(next(found) if request.passages is None else given)
-            turn = Turn(request.question, request.history, tuple(hit.passage for hit in hits), query)
-            prepared.append(_Prepared(turn, hits, share))
-        return prepared
+        settings = {"k": self.k, "filter": dict(filter or {}), "index": str(self.index.path)}
+        return [
+            _Prepared(_turn(request, one), one, settings, share)
+            for request, one in zip(requests, evidence, strict=True)
+        ]
+
+    def _with_memory(self, evidence: Evidence, request: Request) -> Evidence:
+        if request.memory is None:
+            return evidence
+        memories = request.memory.search(evidence.query)
+        return replace(evidence, hits=tuple(with_memories(evidence.hits, memories, self.k)))
 
     def _finish(self, prepared: _Prepared, said: Generated | None, generate_ms: float) -> Answer:
-        """Attach citations, or abstain and say why."""
-        support, reason, timings = Support(), "", dict(prepared.timings)
-        timings["generate"] = generate_ms
-        text = said.text if said else ""
-        abstained = _bare(text) in ("", UNANSWERABLE)
-        if said is None:
-            reason = "Nothing in the index matches the question."
-        elif abstained:
-            reason = "The passages found do not answer the question."
-        else:
-            with _timed(timings, "cite"):
-                support = find_support(
-                    text,
-                    prepared.turn.passages,
-                    question=prepared.turn.question,
-                    embedder=self.index.embedder,
-                    attention=said.attention,
-                )
-            reason = "" if support.citations else "No passage supports this answer."
-        prompt = (said.prompt or self.generator.prompt(prepared.turn)) if said else Prompt("")
+        """Attach citations, or abstain and say why; and keep all that it takes to answer so again."""
+        turn, timings = prepared.turn, {**prepared.timings, "generate": generate_ms}
+        with _timed(timings, "cite"):
+            verdict = judge(said, turn, prepared.evidence, self.index.embedder, self._calibration)
+        prompt = (said.prompt or self.generator.prompt(turn)) if said else Prompt("")
         return Answer(
-            text=ABSTENTION if abstained else text,
-            citations=support.citations,
-            query=prepared.turn.query,
-            abstained=abstained,
-            reason=reason,
-            hits=prepared.hits,
+            text=verdict.text,
+            citations=verdict.support.citations,
+            query=prepared.evidence.query,
+            abstained=verdict.abstained,
+            reason=verdict.reason,
+            hits=prepared.evidence.hits,
             model=self.generator.name if said else str(self._model),
             session="",
             timings_ms={name: round(ms, 1) for name, ms in timings.items()},
             prompt=prompt.text,
             dropped=prompt.dropped,
-            unsupported=support.unsupported,
+            unsupported=verdict.support.unsupported,
+            queries=prepared.evidence.queries,
+            confidence=verdict.confidence,
+            settings=prepared.settings,
+            hashes=self._hashes(turn, prompt),
         )
 
-
-class Session:
-    """A conversation that remembers: what is asked and answered is kept in SQLite."""
-
-    def __init__(self, assistant: Assistant, store: SessionStore, name: str) -> None:
-        self.id = name
-        self.last: Answer | None = None
-        self._assistant = assistant
-        self._store = store
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is open between turns."""
+    def _hashes(self, turn: Turn, prompt: Prompt) -> dict[str, str]:
+        """What an answer depends on, so that another can be told from the same one."""
+        passages = "\n".join(f"{passage.id}\t{passage.text}" for passage in turn.passages)
+        return {"model": self._model_hash, "passages": _digest(passages), "prompt": _digest(prompt.text)}
 
     @property
-    def history(self) -> tuple[Message, ...]:
-        """What was said so far, oldest first. Retrieved text is never part of it."""
-        return self._store.history(self.id)
+    def _folder(self) -> Path | None:
+        """The checkpoint of the model; None for a Generator that was given."""
+        return checkpoint_folder(self._model) if isinstance(self._model, str | Path) else None
 
-    @property
-    def trace(self) -> Mapping[str, Any] | None:
-        """How the last turn was answered, as `SessionStore.traces` keeps it; None before the first."""
-        return self._store.last_answer(self.id)
+    @cached_property
+    def _calibration(self) -> Calibration | None:
+        """When the model shall abstain, where it was fitted for that."""
+        return read_calibration(folder) if (folder := self._folder) else None
 
-    def ask(self, question: str, *, filter: Filter | None = None) -> Answer:
-        """Answer the next turn of this conversation and keep both."""
-        return self._keep(question, self._assistant.ask(question, self.history, filter=filter))
-
-    def stream(self, question: str, *, filter: Filter | None = None) -> Iterator[str]:
-        """Yield the answer piece by piece; the turn is kept, and is `last`, once the answer is whole."""
-        yield from self._stream(question, self.history, filter)
-
-    def retry(self, *, filter: Filter | None = None) -> Iterator[str]:
-        """Ask the last question again, as `stream` does; the new answer takes the old one's place."""
-        *before, question, _ = self.history or _nothing_asked()
-        yield from self._stream(question.content, before, filter, again=True)
-
-    def _stream(
-        self, question: str, history: Sequence[Message], filter: Filter | None, *, again: bool = False
-    ) -> Iterator[str]:
-        for piece in self._assistant.stream(question, history, filter=filter):
-            if isinstance(piece, Answer):
-                if again:
-                    self._store.drop_last_turn(self.id)
-                self._keep(question, piece)
-            else:
-                yield piece
-
-    def _keep(self, question: str, answer: Answer) -> Answer:
-        kept = replace(answer, session=self.id)
-        self._store.append_turn(self.id, question, kept)
-        self.last = kept
-        return kept
+    @cached_property
+    def _model_hash(self) -> str:
+        return card_hash(folder) if (folder := self._folder) else ""
 
 
-def _nothing_asked() -> NoReturn:
-    raise UsageError("There is nothing to ask again yet.", "Ask a question first.")
+def _turn(request: Request, evidence: Evidence) -> Turn:
+    passages = tuple(hit.passage for hit in evidence.hits)
+    query = stand_alone(request.question, request.history)
+    return Turn(request.question, request.history, passages, query)
 
 
-def _bare(text: str) -> str:
-    """The text as it is compared with the word for an abstention; marks alone say nothing."""
-    return _MARKS.sub("", text).lower()
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,14 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Query:
+    """A text that was searched for, and its weight in (0, 1] among the queries of its turn."""
+
+    text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """A span of one passage that supports a sentence of the answer.
 
@@ -122,8 +130,11 @@ class Citation:
 class Answer:
     """What the assistant said in one turn, and what it rests on.
 
-    `query` is what was searched for; `reason` says why the assistant abstained (empty when it did not).
-    `unsupported` are the sentences that no passage supports: they are not cited.
+    `query` is what was searched for, the heaviest of `queries`; `reason` says why the assistant
+    abstained (empty when it did not).
+    `confidence` is the calibrated chance that the passages hold the answer, where the model is calibrated.
+    `unsupported` are the sentences that no passage supports: they are not cited. `settings` (k, filter) and
+    `hashes` (of index, model, passages and prompt) say what it takes to come to the same answer again.
     """
 
     text: str
@@ -138,6 +149,10 @@ class Answer:
     prompt: str = ""
     dropped: tuple[str, ...] = ()
     unsupported: tuple[str, ...] = ()
+    queries: tuple[Query, ...] = ()
+    confidence: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

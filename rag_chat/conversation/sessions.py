@@ -125,7 +125,7 @@ class SessionStore:
         """Return how each turn was answered, oldest first.
 
         Keys: `turn`, `question`, `answer`, `abstained`, `reason`, `query`, `hits`, `citations`, `prompt`,
-        `dropped`, `timings_ms`, `model`.
+        `dropped`, `timings_ms`, `model`, `queries`, `unsupported`, `confidence`, `settings`, `hashes`.
         """
         return self._traces(session, "ORDER BY position")
 
@@ -206,12 +206,23 @@ def _exchange(question: str, reply: str, abstained: int, sources: str) -> tuple[
 
 
 def _trace(answer: Answer) -> dict[str, Any]:
-    kept = ("reason", "query", "prompt", "dropped", "model")
+    kept = (
+        "reason",
+        "query",
+        "prompt",
+        "dropped",
+        "model",
+        "unsupported",
+        "confidence",
+        "settings",
+        "hashes",
+    )
     return {
         **{name: getattr(answer, name) for name in kept},
         "hits": [_hit(hit) for hit in answer.hits],
         "citations": [asdict(citation) for citation in answer.citations],
         "timings_ms": dict(answer.timings_ms),
+        "queries": [asdict(query) for query in answer.queries],
     }
 
 

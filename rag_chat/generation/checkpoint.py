@@ -6,12 +6,16 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rag_chat.config import GenerationSettings, from_mapping
 from rag_chat.errors import ModelError
 from rag_chat.generation.prompt import PROMPT_VERSION
+
+NEVER_ABSTAIN = -100.0
+"""The bias of a calibrated checkpoint: it always answers, and the calibration says what is worth saying."""
 
 _CARD = "rag_chat.json"
 _AGAIN = "Copy the model again, or train it again with: rag-chat train DIALOGUES -i INDEX -o MODEL"
@@ -89,6 +93,31 @@ def read_card(folder: Path) -> GenerationSettings | None:
         if not weights.is_file() or _sha256(weights) != wanted:
             raise ModelError(f"{weights} is missing or damaged: its checksum does not match.", _AGAIN)
     return from_mapping(GenerationSettings, values)
+
+
+def keep_calibration(folder: Path, calibration: Mapping[str, Any]) -> None:
+    """Write when to abstain into the card; without a threshold the model decides as it was trained to."""
+    path = folder / _CARD
+    card = json.loads(path.read_text(encoding="utf-8"))
+    card["abstention"] = dict(calibration)
+    card["generation"]["abstain_bias"] = 0.0 if calibration["threshold"] is None else NEVER_ABSTAIN
+    fresh = path.with_name(f"{_CARD}.new")
+    fresh.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    fresh.replace(path)
+
+
+def read_abstention(folder: Path) -> Mapping[str, Any] | None:
+    """Return what `keep_calibration` wrote into the card; None where there is none."""
+    path = folder / _CARD
+    if not path.is_file():
+        return None
+    kept: Mapping[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get("abstention")
+    return kept
+
+
+def card_hash(folder: Path) -> str:
+    """Return the SHA-256 of a checkpoint's card, which holds those of its weights; "" for another model."""
+    return _sha256(folder / _CARD) if (folder / _CARD).is_file() else ""
 
 
 def _sha256(path: Path) -> str:

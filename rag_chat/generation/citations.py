@@ -81,6 +81,13 @@ def cite(answer: str, passages: Sequence[Passage], *, question: str = "") -> tup
     return find_support(answer, passages, question=question).citations
 
 
+def coverage(text: str, passage: Passage) -> float:
+    """The share of a text's content words, by stem, that a passage or its headings hold; 0 for none."""
+    wanted = _stems(text)
+    held = _stems(f"{passage.title} {passage.context} {passage.text}")
+    return len(wanted & held) / len(wanted) if wanted else 0.0
+
+
 def quotable(passage: Passage) -> list[list[tuple[int, int]]]:
     """Spans of passage.text that hold one sentence each, neighbours together.
 

@@ -48,7 +48,7 @@ class Seq2SeqGenerator:
         import torch
 
         self.name = str(model)
-        trained_with = read_card(_place(self.name))
+        trained_with = read_card(checkpoint_folder(self.name))
         self.settings = settings or trained_with or GenerationSettings()
         self.device = device or _best_device()
         dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
@@ -227,8 +227,9 @@ def _best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _place(name: str) -> Path:
-    return packaged_reader() if name == PACKAGED_READER else Path(name)
+def checkpoint_folder(name: str | Path) -> Path:
+    """The folder of a model by its name; it need not exist."""
+    return packaged_reader() if str(name) == PACKAGED_READER else Path(name)
 
 
 def load_seq2seq(name: str, dtype: Any = None) -> tuple[Any, Any]:
@@ -241,7 +242,7 @@ def load_seq2seq(name: str, dtype: Any = None) -> tuple[Any, Any]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    place = _place(name)
+    place = checkpoint_folder(name)
     # "reader" is never looked up on the hub: whoever registered that name there is a stranger
     model = str(place) if place.exists() or name == PACKAGED_READER else name
     try:

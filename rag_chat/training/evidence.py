@@ -6,7 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rag_chat.conversation.query import stand_alone
+from rag_chat.conversation.evidence import find_evidence
+from rag_chat.conversation.query import plan, stand_alone
 from rag_chat.errors import TrainingError
 from rag_chat.evaluation.metrics import normalise
 from rag_chat.generation.prompt import UNANSWERABLE
@@ -59,11 +60,12 @@ def as_served(dialogues: Sequence[Dialogue], index: Index, *, k: int) -> list[Ex
 
 
 def _searched(examples: Sequence[Example], index: Index, k: int) -> list[Example]:
-    queries = [stand_alone(e.turn.question, e.turn.history) for e in examples]
-    hits = index.search_many(queries, k, exclude_sources=[(e.dialogue,) for e in examples])
+    plans = [plan(e.turn.question, e.turn.history) for e in examples]
+    found = find_evidence(index, plans, k, exclude_sources=[(e.dialogue,) for e in examples])
     return [
-        replace(e, turn=replace(e.turn, passages=tuple(hit.passage for hit in found), query=query))
-        for e, query, found in zip(examples, queries, hits, strict=True)
+        replace(e, turn=replace(e.turn, passages=tuple(hit.passage for hit in evidence.hits), query=query))
+        for e, evidence in zip(examples, found, strict=True)
+        for query in [stand_alone(e.turn.question, e.turn.history)]
     ]
 
 

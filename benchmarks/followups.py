@@ -1,0 +1,98 @@
+"""What to search for in a conversation: fixed policies against the library's, on five multi-turn sets.
+
+    python -m benchmarks.followups --data FOLDER [--work FOLDER] [-o followups.json]
+
+Half of each set's conversations served to choose the constants of `rag_chat.conversation`; the figures
+are of the other half. Recall@5 is the share of turns with a document of the evidence among five passages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.multi_turn import SETS, Case, load
+from rag_chat.conversation.evidence import DEPTH, find_evidence
+from rag_chat.conversation.query import plan
+from rag_chat.evaluation.metrics import mean_interval
+from rag_chat.retrieval.fusion import fuse_hits
+from rag_chat.retrieval.index import Index
+from rag_chat.types import Hit
+
+K = 5
+Policy = Callable[[Case], Sequence[str]]
+
+
+def _previous_turn(case: Case) -> str:
+    asked = [message.content for message in case.history if message.role == "user"]
+    return " ".join([*asked[-1:], case.question])
+
+
+def _last_words(case: Case, words: int) -> str:
+    talk = " ".join(message.content for message in case.history)
+    return " ".join([*talk.split()[-words:], case.question])
+
+
+FIXED: dict[str, Policy] = {
+    "raw turn": lambda case: [case.question],
+    "with the previous turn": lambda case: [_previous_turn(case)],
+    "with the last 40 words": lambda case: [_last_words(case, 40)],
+    "with the last 80 words": lambda case: [_last_words(case, 80)],
+    "always fused": lambda case: [case.question, _last_words(case, 80)],
+}
+OURS, GOLD = "decided per turn", "stand-alone by hand"
+
+
+def measure(name: str, data: Path, work: Path, most: int) -> dict[str, tuple[float, float, float]]:
+    """Recall@5 with its 95% interval by policy, on the conversations set aside to measure."""
+    corpus = load(name, data)
+    cases = corpus.part("measure", most)
+    with Index.build(list(corpus.documents), work / name) as index:
+        found = {policy: _fixed(index, cases, ask) for policy, ask in FIXED.items()}
+        plans = [plan(case.question, case.history) for case in cases]
+        found[OURS] = [evidence.hits for evidence in find_evidence(index, plans, K)]
+        if all(case.rewrite for case in cases):
+            found[GOLD] = _fixed(index, cases, lambda case: [case.rewrite])
+    scores = {
+        policy: [
+            float(any(hit.passage.source in case.gold for hit in hits))
+            for case, hits in zip(cases, hits_of, strict=True)
+        ]
+        for policy, hits_of in found.items()
+    }
+    return {policy: mean_interval(values) for policy, values in scores.items()}
+
+
+def _fixed(index: Index, cases: Sequence[Case], ask: Policy) -> list[Sequence[Hit]]:
+    """What a fixed policy finds: its queries fused with equal weights."""
+    queries = [list(ask(case)) for case in cases]
+    flat = iter(index.search_many([text for texts in queries for text in texts], DEPTH))
+    return [fuse_hits([next(flat) for _ in texts], [1.0] * len(texts), K) for texts in queries]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="the folder of data sets")
+    parser.add_argument(
+        "--work", type=Path, default=Path("indexes/followups"), help="where indexes are built"
+    )
+    parser.add_argument("--most", type=int, default=150, help="turns of each set")
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    table = {name: measure(name, options.data, options.work, options.most) for name in SETS}
+    print(f"| recall@{K} | {' | '.join(table)} |\n|{' --- |' * (len(table) + 1)}")
+    for policy in [*FIXED, OURS, GOLD]:
+        cells = [_cell(table[name].get(policy)) for name in table]
+        print(f"| {policy} | {' | '.join(cells)} |")
+    if options.output:
+        options.output.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+
+
+def _cell(interval: tuple[float, float, float] | None) -> str:
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * value for value in interval)) if interval else ""
+
+
+if __name__ == "__main__":
+    main()

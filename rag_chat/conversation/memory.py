@@ -1,0 +1,93 @@
+"""Past conversations made retrievable: with their owner's consent, and for their owner alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rag_chat.conversation.sessions import SessionStore
+from rag_chat.retrieval.index import Index
+from rag_chat.types import Dialogue, Embedder, Hit
+
+FOLDER = "memory"
+MOST = 2
+"""How many past exchanges a turn is shown at most: they come among the documents, not instead of them."""
+
+NEAR = 0.5
+"""The least cosine at which a past exchange says something about a turn."""
+
+
+class Memory:
+    """The exchanges of past conversations, in an index beside the file that keeps them.
+
+    One index, made with the embedder of whoever asks, serves all owners; the owner is a filter within each
+    search. Making a Memory takes in what the owner said in other sessions: that is the consent.
+    """
+
+    def __init__(self, store: SessionStore, current: str, embedder: Embedder) -> None:
+        """Raises IndexLocked while another process takes in conversations."""
+        self._owner = store.owner
+        self._current = identity(store.owner, current)
+        self._embedder = embedder
+        self._folder = _root(store.path) / _name(embedder)
+        past = [_remembered(store, one.id) for one in store.list() if one.id != current]
+        if past:
+            self._folder.parent.mkdir(mode=0o700, exist_ok=True)
+            with self._index() as index:
+                index.add(past)
+
+    def search(self, query: str) -> list[Hit]:
+        """Find up to MOST past exchanges of the owner, by meaning, the nearest first."""
+        if not self._folder.exists():
+            return []
+        with self._index() as index:
+            mine = {"owner": self._owner}
+            hits = index.search(query, MOST, mode="dense", filter=mine, exclude_sources=[self._current])
+        return [hit for hit in hits if hit.score >= NEAR]
+
+    def _index(self) -> Index:
+        if self._folder.exists():
+            return Index.open(self._folder, embedder=self._embedder)
+        return Index.build([], self._folder, embedder=self._embedder)
+
+
+def identity(owner: str, session: str) -> str:
+    """The name of a conversation in the memory, which tells nothing of its owner."""
+    return f"{hashlib.sha256(owner.encode()).hexdigest()[:16]}/{session}"
+
+
+def forget(store: SessionStore, session: str) -> None:
+    """Erase a conversation from the memory: its vectors, its text, its words."""
+    for folder in _root(store.path).glob("*/"):
+        with Index.open(folder) as index:
+            index.remove([identity(store.owner, session)])
+
+
+def with_memories(hits: Sequence[Hit], memories: Sequence[Hit], k: int) -> list[Hit]:
+    """Put each memory before the first passage that is less near to the query, and keep the k first."""
+    return list(_merged(list(hits), list(memories)))[:k]
+
+
+def _merged(hits: list[Hit], memories: list[Hit]) -> Iterator[Hit]:
+    for hit in hits:
+        while memories and (hit.dense or 0.0) < memories[0].score:
+            yield memories.pop(0)
+        yield hit
+    yield from memories
+
+
+def _remembered(store: SessionStore, session: str) -> Dialogue:
+    said = store.export(session)
+    about = {"owner": store.owner, "session": session}
+    return Dialogue(identity(store.owner, session), said.messages, "An earlier conversation", about)
+
+
+def _root(path: Path) -> Path:
+    return path.with_name(FOLDER)
+
+
+def _name(embedder: Embedder) -> str:
+    """A folder for each embedder, as vectors of two cannot be compared."""
+    one = embedder.identity
+    return hashlib.sha256(f"{one}".encode()).hexdigest()[:12]

@@ -1,0 +1,76 @@
+"""What becomes of a generated text: an answer with its citations, or an abstention with its reason."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from rag_chat.conversation.abstention import Calibration, features
+from rag_chat.conversation.evidence import Evidence
+from rag_chat.generation.citations import Support, find_support
+from rag_chat.generation.prompt import UNANSWERABLE
+from rag_chat.types import Embedder, Generated, Turn
+
+ABSTENTION = "I could not find that in my documents."
+
+_MARKS = re.compile(r"^[\W_]+|[\W_]+$")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`confidence`: how likely it is that the passages hold the answer, None without a calibration."""
+
+    text: str
+    abstained: bool
+    reason: str
+    support: Support = field(default_factory=Support)
+    confidence: float | None = None
+
+
+def judge(
+    said: Generated | None,
+    turn: Turn,
+    evidence: Evidence,
+    embedder: Embedder,
+    calibration: Calibration | None,
+) -> Verdict:
+    """Abstain where nothing was found or said, or where the answer is too likely to be wrong; else cite.
+
+    A calibration speaks of what retrieval found; where the passages were given, the model's word stands.
+    """
+    if said is None:
+        return _abstain("Nothing in the index matches the question.")
+    if says_nothing(said.text):
+        return _abstain("The passages found do not answer the question.")
+    support = find_support(
+        said.text,
+        turn.passages,
+        question=turn.question,
+        embedder=embedder,
+        attention=said.attention,
+    )
+    confidence = None
+    threshold = calibration.threshold if calibration else None
+    if calibration and threshold is not None and any(hit.dense is not None for hit in evidence.hits):
+        known = features(turn, evidence.hits, said, support)
+        confidence = calibration.probability(known)
+        if confidence < threshold:
+            return _abstain(
+                f"The passages found do not seem to answer the question ({confidence:.0%} sure).", confidence
+            )
+    reason = "" if support.citations else "No passage supports this answer."
+    return Verdict(said.text, False, reason, support, confidence)
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a text is the word for an abstention, or holds no word at all."""
+    return bare(text) in ("", UNANSWERABLE)
+
+
+def bare(text: str) -> str:
+    """The text as it is compared with the word for an abstention; marks alone say nothing."""
+    return _MARKS.sub("", text).lower()
+
+
+def _abstain(reason: str, confidence: float | None = None) -> Verdict:
+    return Verdict(ABSTENTION, True, reason, confidence=confidence)

@@ -1,0 +1,176 @@
+"""Fit when to abstain, on conversations that neither the index nor the model has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rag_chat.conversation.abstention import (
+    Calibration,
+    Floats,
+    auroc,
+    best_threshold,
+    features,
+    fit_logistic,
+    risk_coverage,
+    sigmoid,
+)
+from rag_chat.conversation.evidence import find_evidence
+from rag_chat.conversation.query import plan, stand_alone
+from rag_chat.errors import TrainingError
+from rag_chat.evaluation.metrics import token_f1
+from rag_chat.evaluation.run import Case, cases
+from rag_chat.generation.checkpoint import NEVER_ABSTAIN, keep_calibration, read_card
+from rag_chat.generation.citations import find_support
+from rag_chat.generation.seq2seq import Seq2SeqGenerator
+from rag_chat.retrieval.index import Index
+from rag_chat.types import Dialogue, Embedder, Generated, Generator, Hit, Turn
+
+FOLDS = 5
+SEPARATES = 0.65
+"""The lower end of the AUROC's 95% interval must reach this, or no threshold is set."""
+
+DEEP = 20  # passages searched to find k that do not hold the fact
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A turn with its answer: what is known of it, whether the passages hold the fact, and its score.
+
+    `f1` is that of the answer; `natural` tells turns as they are from those whose evidence was taken away.
+    """
+
+    dialogue: str
+    known: tuple[float, ...]
+    answerable: bool
+    natural: bool
+    f1: float
+
+
+def calibrate(dialogues: Sequence[Dialogue], index: Index, model: Path, *, k: int = 5) -> Calibration:
+    """Fit when the reader in the folder `model` shall abstain, and keep that in its card.
+
+    dialogues: set aside, neither in the index nor trained on. Raises TrainingError when they hold no turn to
+    answer or none to abstain from.
+    """
+    settings = read_card(model)
+    if settings is None:
+        raise TrainingError(f"{model} has no card.", "Train it first: rag-chat train DIALOGUES -o MODEL")
+    forced = replace(settings, abstain_bias=NEVER_ABSTAIN)
+    trials = try_out(dialogues, index, Seq2SeqGenerator(model, settings=forced), k=k)
+    calibration = fit(trials)
+    keep_calibration(model, asdict(calibration))
+    return calibration
+
+
+def try_out(dialogues: Sequence[Dialogue], index: Index, generator: Generator, *, k: int) -> list[Trial]:
+    """Answer every turn as it is, and every grounded turn again without the passages that hold its fact."""
+    found = [case for dialogue in dialogues for case in cases(dialogue)]
+    deep = find_evidence(index, [plan(case.request.question, case.request.history) for case in found], DEEP)
+    tried = [(case, evidence.hits[:k], True) for case, evidence in zip(found, deep, strict=True)]
+    tried += [
+        (case, _without_fact(case, evidence.hits)[:k], False)
+        for case, evidence in zip(found, deep, strict=True)
+        if case.reply.sources
+    ]
+    turns = [_turn(case, hits) for case, hits, _ in tried]
+    said = generator.generate(turns)
+    return [_trial(*one, answer, index.embedder) for one, answer in zip(tried, said, strict=True)]
+
+
+def _turn(case: Case, hits: Sequence[Hit]) -> Turn:
+    question, history = case.request.question, case.request.history
+    passages = tuple(hit.passage for hit in hits)
+    return Turn(question, history, passages, stand_alone(question, history))
+
+
+def _without_fact(case: Case, hits: Sequence[Hit]) -> tuple[Hit, ...]:
+    """The hits that do not support the reply: same topic, fact absent."""
+    wanted = case.reply.content, case.request.question
+    kept = [hit for hit in hits if not find_support(wanted[0], [hit.passage], question=wanted[1]).citations]
+    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(kept, 1))
+
+
+def _trial(case: Case, hits: Sequence[Hit], natural: bool, said: Generated, embedder: Embedder) -> Trial:
+    turn = _turn(case, hits)
+    support = find_support(
+        said.text,
+        turn.passages,
+        question=turn.question,
+        embedder=embedder,
+        attention=said.attention,
+    )
+    return Trial(
+        dialogue=case.dialogue,
+        known=tuple(features(turn, hits, said, support)),
+        answerable=natural and not case.reply.abstained,
+        natural=natural,
+        f1=token_f1(said.text, case.reply.content),
+    )
+
+
+def fit(trials: Sequence[Trial]) -> Calibration:
+    """Fit the model on all trials; what is reported comes of folds by conversation.
+
+    The threshold is the one with the best mean score on the turns as they are, an abstention scoring 1
+    where the reply abstains and 0 elsewhere. Raises TrainingError for one class only.
+    """
+    known = np.array([trial.known for trial in trials], dtype=np.float64)
+    good = np.array([trial.answerable for trial in trials])
+    if not trials or good.all() or not good.any():
+        raise TrainingError(
+            "There are no turns to answer and to abstain from among these conversations.",
+            'Give conversations with both: a reply abstains with "abstained": true.',
+        )
+    scores = held_out(known, good, [trial.dialogue for trial in trials])
+    separation = _auroc_interval(scores, good)
+    natural = np.array([trial.natural for trial in trials])
+    f1 = np.where(good, [trial.f1 for trial in trials], 0.0)
+    threshold = best_threshold(scores[natural], f1[natural], (~good)[natural].astype(np.float64))
+    means, scales, weights, intercept = _standard_fit(known, good)
+    return Calibration(
+        means=tuple(means.tolist()),
+        scales=tuple(scales.tolist()),
+        weights=tuple(weights.tolist()),
+        intercept=intercept,
+        threshold=threshold if separation[1] >= SEPARATES else None,
+        auroc=separation,
+        curve=risk_coverage(scores, good),
+        turns=len(trials),
+    )
+
+
+def held_out(known: Floats, good: NDArray[np.bool_], groups: Sequence[str], seed: int = 0) -> Floats:
+    """The probability of each trial by a model fitted without its conversation: (n,) in [0, 1]."""
+    names = sorted(set(groups))
+    fold_of = dict(zip(names, np.random.default_rng(seed).permutation(len(names)) % FOLDS, strict=True))
+    fold = np.array([fold_of[name] for name in groups])
+    scores = np.full(len(groups), 0.5)
+    for one in range(FOLDS):
+        inside, outside = fold == one, fold != one
+        if inside.any() and len(set(good[outside].tolist())) == 2:
+            means, scales, weights, intercept = _standard_fit(known[outside], good[outside])
+            scores[inside] = sigmoid((known[inside] - means) / scales @ weights + intercept)
+    return scores
+
+
+def _standard_fit(known: Floats, good: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats, float]:
+    means, scales = known.mean(axis=0), known.std(axis=0)
+    scales[scales == 0] = 1.0
+    weights, intercept = fit_logistic((known - means) / scales, good)
+    return means, scales, weights, intercept
+
+
+def _auroc_interval(scores: Floats, good: NDArray[np.bool_], seed: int = 0) -> tuple[float, float, float]:
+    """AUROC with its 95% bootstrap interval over turns."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(1000):
+        rows = rng.integers(len(scores), size=len(scores))
+        if len(set(good[rows].tolist())) == 2:
+            found.append(auroc(scores[rows], good[rows]))
+    low, high = np.quantile(found, (0.025, 0.975))
+    return auroc(scores, good), float(low), float(high)
