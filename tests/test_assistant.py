@@ -68,9 +68,9 @@ def test_each_turn_is_packed_once(tiny_index: Index, trained_reader: Path) -> No
         def __init__(self) -> None:
             self.__dict__.update(reader.__dict__)
 
-        def prompt(self, turn: Turn) -> Prompt:
+        def _readings(self, turn: Turn) -> tuple[Prompt, ...]:
             packed.append(turn)
-            return super().prompt(turn)
+            return super()._readings(turn)
 
     answers = Assistant(tiny_index, Counting()).answer([Request(TEA), Request(FOLLOW_UP)])
     assert [turn.question for turn in packed] == [TEA, FOLLOW_UP]

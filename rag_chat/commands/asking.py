@@ -21,6 +21,7 @@ from rag_chat.commands.options import (
     model_option,
     option,
     owner_option,
+    remember_option,
     session_option,
 )
 from rag_chat.commands.printing import emit, note, say
@@ -61,6 +62,7 @@ def search(
 @k_option
 @session_option
 @owner_option
+@remember_option
 @filter_option
 @option("--show-context", is_flag=True, help="Print the passages put to the model, too.")
 @option("--batch", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="IN.jsonl",
@@ -77,6 +79,7 @@ def ask(
     k: int,
     session: str | None,
     owner: str,
+    remember: bool,
     filter: Mapping[str, str] | None,
     show_context: bool,
     batch: Path | None,
@@ -97,8 +100,8 @@ def ask(
             answer_file(bot, batch, output, filter=filter, as_json=as_json)
             return
         assert question is not None
-        if session:
-            with bot.session(session, owner=owner) as conversation:
+        if session or remember:
+            with bot.session(session, owner=owner, remember=remember) as conversation:
                 answer = conversation.ask(question, filter=filter)
         else:
             answer = bot.ask(question, filter=filter)

@@ -19,6 +19,7 @@ from rag_chat.commands.options import (
     model_option,
     option,
     owner_option,
+    remember_option,
     session_option,
 )
 from rag_chat.commands.printing import complain, note, say
@@ -42,6 +43,7 @@ HELP = """\
 @option("-c", "--continue", "go_on", is_flag=True, help="Go on with the last conversation.")
 @session_option
 @owner_option
+@remember_option
 @k_option
 @filter_option
 @device_option
@@ -51,6 +53,7 @@ def chat(
     go_on: bool,
     session: str | None,
     owner: str,
+    remember: bool,
     k: int,
     filter: Mapping[str, str] | None,
     device: str | None,
@@ -60,7 +63,10 @@ def chat(
         raise UsageError("-c and --session name two conversations.", "Give one of them.")
     if go_on:
         session = _last_session(folder, owner)
-    with opened_assistant(folder, model, k, device) as bot, bot.session(session, owner=owner) as conversation:
+    with (
+        opened_assistant(folder, model, k, device) as bot,
+        bot.session(session, owner=owner, remember=remember) as conversation,
+    ):
         note(_greeting(bot, conversation, folder))
         talk = Talk(conversation, filter)
         talk.run(_questions())

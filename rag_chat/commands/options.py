@@ -62,6 +62,10 @@ owner_option = option(
     "--owner", default="", envvar="RAG_CHAT_OWNER", metavar="NAME",
     help="Whose conversations; by default those of the local user.",
 )  # fmt: skip
+remember_option = option(
+    "--remember", is_flag=True, envvar="RAG_CHAT_REMEMBER",
+    help="Search your own past conversations, too; nobody else's are.",
+)  # fmt: skip
 device_option = option(
     "--device", envvar="RAG_CHAT_DEVICE", metavar="D", help="cpu, cuda, cuda:1 or mps; by default the best."
 )

@@ -25,8 +25,8 @@ from rag_chat.types import Generated, Hit, Turn
 FEATURES = (
     "nearest",  # cosine of the nearest passage, [-1, 1]
     "margin",  # the same less the mean of the others
-    "agreement",  # fused score of the first passage over the best there is: dense and lexical agree
-    "coverage",  # share of the question's words that one passage holds
+    "coverage",  # share of the query's words that one passage holds
+    "agreement",  # the same of the nearest passage: meaning and words agree
     "likelihood",  # mean log-probability of the answer's tokens
     "total likelihood",  # their sum, in words of the answer
     "support",  # the best citation's, [0, 1]
@@ -36,7 +36,6 @@ FEATURES = (
 
 Floats = NDArray[np.float64]
 
-_BEST_FUSED = 2 / 61  # first in both rankings: see RRF_K
 _ASKS_NUMBER = re.compile(
     r"\b(?:how (?:many|much|long|far|old|tall|high|wide|big|deep|heavy|hot|fast|often|large)|when|what year|"
     r"which year|what (?:temperature|time|percentage|number|age))\b",
@@ -51,16 +50,16 @@ _NUMBER = re.compile(
 
 
 def features(turn: Turn, hits: Sequence[Hit], said: Generated, support: Support) -> list[float]:
-    """What is known of a turn and its answer, as FEATURES names it."""
-    dense = [hit.dense for hit in hits if hit.dense is not None] or [0.0]
+    """What is known of a turn and its answer, as FEATURES names it; there is at least one hit."""
+    dense = [hit.dense or 0.0 for hit in hits]
+    held = [coverage(turn.query, hit.passage) for hit in hits]
     nearest, likelihood = max(dense), said.log_likelihood or 0.0
-    best = max((coverage(turn.query, hit.passage) for hit in hits), default=0.0)
     asks, has = bool(_ASKS_NUMBER.search(turn.question)), bool(_NUMBER.search(said.text))
     return [
         nearest,
         nearest - (sum(dense) - nearest) / max(1, len(dense) - 1),
-        hits[0].score / _BEST_FUSED if hits else 0.0,
-        best,
+        max(held),
+        held[dense.index(nearest)],
         likelihood,
         likelihood * len(said.text.split()),
         max((citation.score for citation in support.citations), default=0.0),

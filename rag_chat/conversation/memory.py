@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rag_chat.conversation.sessions import SessionStore
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Dialogue, Embedder, Hit
+
+if TYPE_CHECKING:
+    from rag_chat.conversation.sessions import SessionStore
 
 FOLDER = "memory"
 MOST = 2
@@ -57,16 +61,17 @@ def identity(owner: str, session: str) -> str:
     return f"{hashlib.sha256(owner.encode()).hexdigest()[:16]}/{session}"
 
 
-def forget(store: SessionStore, session: str) -> None:
-    """Erase a conversation from the memory: its vectors, its text, its words."""
-    for folder in _root(store.path).glob("*/"):
+def forget(path: Path, source: str) -> None:
+    """Erase a conversation, by its identity, from the memory beside `path`: vectors, text, words."""
+    for folder in _root(path).glob("*/"):
         with Index.open(folder) as index:
-            index.remove([identity(store.owner, session)])
+            index.remove([source])
 
 
 def with_memories(hits: Sequence[Hit], memories: Sequence[Hit], k: int) -> list[Hit]:
     """Put each memory before the first passage that is less near to the query, and keep the k first."""
-    return list(_merged(list(hits), list(memories)))[:k]
+    merged = list(_merged(list(hits), list(memories)))[:k]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(merged, 1)]
 
 
 def _merged(hits: list[Hit], memories: list[Hit]) -> Iterator[Hit]:

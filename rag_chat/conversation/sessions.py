@@ -166,10 +166,19 @@ class SessionStore:
     def remove(self, session: str) -> None:
         """Delete a conversation for good: no byte of it stays in the files.
 
-        Raises SessionError when there is none of that name, and when another process keeps the files busy
+        It also leaves the memory, and the traces of other conversations that it was retrieved for. Raises
+        SessionError when there is none of that name, and when another process keeps the files busy
         for 10 seconds; removing again then finishes the work.
         """
+        from rag_chat.conversation.memory import forget, identity
+
+        source = identity(self.owner, session)
+        forget(self.path, source)
         with self._connection(session, create=False) as connection:
+            for row, trace in connection.execute(
+                "SELECT id, trace FROM turns WHERE owner = ? AND instr(trace, ?) > 0", (self.owner, source)
+            ).fetchall():
+                connection.execute("UPDATE turns SET trace = ? WHERE id = ?", (_without(trace, source), row))
             count = connection.execute(
                 "DELETE FROM turns WHERE owner = ? AND session = ?", (self.owner, session)
             ).rowcount
@@ -224,6 +233,14 @@ def _trace(answer: Answer) -> dict[str, Any]:
         "timings_ms": dict(answer.timings_ms),
         "queries": [asdict(query) for query in answer.queries],
     }
+
+
+def _without(trace: str, source: str) -> str:
+    """A trace that says nothing any more of what was found in `source`; its prompt held that, too."""
+    kept = json.loads(trace)
+    for part in ("hits", "citations"):
+        kept[part] = [one for one in kept[part] if one["source"] != source]
+    return json.dumps(kept | {"prompt": ""})
 
 
 def _hit(hit: Hit) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from rag_chat.conversation.abstention import Calibration, features
 from rag_chat.conversation.evidence import Evidence
 from rag_chat.generation.citations import Support, find_support
 from rag_chat.generation.prompt import UNANSWERABLE
-from rag_chat.types import Embedder, Generated, Turn
+from rag_chat.types import Embedder, Generated, Hit, Turn
 
 ABSTENTION = "I could not find that in my documents."
 
@@ -34,10 +35,7 @@ def judge(
     embedder: Embedder,
     calibration: Calibration | None,
 ) -> Verdict:
-    """Abstain where nothing was found or said, or where the answer is too likely to be wrong; else cite.
-
-    A calibration speaks of what retrieval found; where the passages were given, the model's word stands.
-    """
+    """Abstain where nothing was found or said, or where the answer is too likely to be wrong; else cite."""
     if said is None:
         return _abstain("Nothing in the index matches the question.")
     if says_nothing(said.text):
@@ -51,8 +49,8 @@ def judge(
     )
     confidence = None
     threshold = calibration.threshold if calibration else None
-    if calibration and threshold is not None and any(hit.dense is not None for hit in evidence.hits):
-        known = features(turn, evidence.hits, said, support)
+    if calibration and threshold is not None:
+        known = features(turn, _measured(evidence.hits, turn, embedder), said, support)
         confidence = calibration.probability(known)
         if confidence < threshold:
             return _abstain(
@@ -60,6 +58,15 @@ def judge(
             )
     reason = "" if support.citations else "No passage supports this answer."
     return Verdict(said.text, False, reason, support, confidence)
+
+
+def _measured(hits: Sequence[Hit], turn: Turn, embedder: Embedder) -> Sequence[Hit]:
+    """The hits with their cosines, which passages that were given do not have."""
+    if all(hit.dense is not None for hit in hits):
+        return hits
+    (asked,) = embedder.embed([turn.query], query=True)
+    vectors = embedder.embed([hit.passage.search_text for hit in hits])
+    return [replace(hit, dense=float(vector @ asked)) for hit, vector in zip(hits, vectors, strict=True)]
 
 
 def says_nothing(text: str) -> bool:

@@ -22,8 +22,8 @@ from rag_chat.conversation.abstention import (
 from rag_chat.conversation.evidence import find_evidence
 from rag_chat.conversation.query import plan, stand_alone
 from rag_chat.errors import TrainingError
+from rag_chat.evaluation.cases import Case, cases
 from rag_chat.evaluation.metrics import token_f1
-from rag_chat.evaluation.run import Case, cases
 from rag_chat.generation.checkpoint import NEVER_ABSTAIN, keep_calibration, read_card
 from rag_chat.generation.citations import find_support
 from rag_chat.generation.seq2seq import Seq2SeqGenerator
