@@ -8,6 +8,7 @@ import pytest
 from models import Scripted
 
 from rag_chat.assistant import ABSTENTION, Assistant, Request
+from rag_chat.config import Skill
 from rag_chat.errors import UsageError
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.generation.seq2seq import Seq2SeqGenerator
@@ -68,9 +69,9 @@ def test_each_turn_is_packed_once(tiny_index: Index, trained_reader: Path) -> No
         def __init__(self) -> None:
             self.__dict__.update(reader.__dict__)
 
-        def _readings(self, turn: Turn) -> tuple[Prompt, ...]:
+        def _readings(self, turn: Turn, skill: Skill = "answer") -> tuple[Prompt, ...]:
             packed.append(turn)
-            return super()._readings(turn)
+            return super()._readings(turn, skill)
 
     answers = Assistant(tiny_index, Counting()).answer([Request(TEA), Request(FOLLOW_UP)])
     assert [turn.question for turn in packed] == [TEA, FOLLOW_UP]
