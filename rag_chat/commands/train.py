@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rag_chat.commands.calibrating import fit_abstention
 from rag_chat.commands.opening import resolve_model
 from rag_chat.commands.options import FOLDER, json_option, key_values, option
 from rag_chat.commands.printing import emit, note, note_skipped, say, table
@@ -36,6 +37,8 @@ _DIALOGUES = click.Path(exists=True, path_type=Path)
 
 @click.command()
 @click.argument("dialogues", type=_DIALOGUES, nargs=-1, required=True)
+@option("--part", type=click.Choice(["reader", "abstention"]), default="reader", show_default=True,
+        help="What to train; abstention: when MODEL shall abstain, by set-aside DIALOGUES.")  # fmt: skip
 @option("-i", "--index", type=FOLDER, envvar="RAG_CHAT_INDEX", metavar="DIR",
         help="Where the evidence for each turn is searched.")  # fmt: skip
 @option(
@@ -56,6 +59,7 @@ _DIALOGUES = click.Path(exists=True, path_type=Path)
 @json_option
 def train(
     dialogues: Sequence[Path],
+    part: str,
     index: Path | None,
     output: Path,
     base: str,
@@ -75,6 +79,9 @@ def train(
     MODEL, not in its place, and the exit status is 3. Several GPUs: torchrun --nproc_per_node N --no-python
     rag-chat train ...
     """
+    if part == "abstention":
+        fit_abstention(dialogues, index, output, as_json=as_json)
+        return
     if output.exists() and any(output.iterdir()) and not (force or resume):
         raise UsageError(f"{output} is there already.", "Name another folder, or replace it with --force.")
     base, given = resolve_model(base), dict[str, Any](others or {})

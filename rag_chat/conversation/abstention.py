@@ -91,6 +91,10 @@ class Calibration:
         standard = (np.asarray(known) - self.means) / self.scales
         return float(sigmoid(standard @ np.asarray(self.weights) + self.intercept))
 
+    def coverage_at(self, precision: float) -> float:
+        """The largest share of turns that can be answered with at least this share of right answers."""
+        return max((coverage for coverage, risk in self.curve if 1 - risk >= precision), default=0.0)
+
 
 def fit_logistic(rows: Floats, good: NDArray[np.bool_], *, ridge: float = 1.0) -> tuple[Floats, float]:
     """Return weights (features,) and intercept of ridge logistic regression, by Newton's method.
@@ -118,13 +122,13 @@ def auroc(scores: Floats, good: NDArray[np.bool_]) -> float:
 
 
 def risk_coverage(
-    scores: Floats, right: NDArray[np.bool_], points: int = 20
+    scores: Floats, right: NDArray[np.bool_], points: int = 50
 ) -> tuple[tuple[float, float], ...]:
     """Pairs (coverage, share of wrong among the answers given), answering the likeliest first."""
     order = np.argsort(-scores, kind="stable")
     wrong = np.cumsum(~right[order])
     given = np.unique(np.linspace(1, len(order), points).astype(int))
-    return tuple((round(n / len(order), 4), round(float(wrong[n - 1] / n), 4)) for n in given)
+    return tuple((round(float(n / len(order)), 4), round(float(wrong[n - 1] / n), 4)) for n in given)
 
 
 def best_threshold(scores: Floats, answered: Floats, abstained: Floats) -> float:

@@ -57,6 +57,11 @@ def calibrate(dialogues: Sequence[Dialogue], index: Index, model: Path, *, k: in
     dialogues: set aside, neither in the index nor trained on. Raises TrainingError when they hold no turn to
     answer or none to abstain from.
     """
+    if leaked := [dialogue.id for dialogue in dialogues if index.has_source(dialogue.id)]:
+        raise TrainingError(
+            f"{len(leaked)} of these conversations are in the index, {leaked[0]!r} for one.",
+            f"Take them out with: rag-chat index rm {index.path} {leaked[0]} ...",
+        )
     settings = read_card(model)
     if settings is None:
         raise TrainingError(f"{model} has no card.", "Train it first: rag-chat train DIALOGUES -o MODEL")
