@@ -372,7 +372,7 @@ def test_a_piped_chat_reads_like_a_conversation(run: Run, folder: Path) -> None:
     result = run(*chat, "--session", "eggs", stdin=asked)
     assert "model extractive, session eggs" in result.stderr
     assert f"> {EGGS}\n" in result.stdout
-    assert f"searched for: {EGGS} Is it soft then?" in result.stdout
+    assert "searched for: Is it soft then?  (weight 0." in result.stdout
     assert result.stdout.count("> Is it soft then?") == 1
     assert "> /retry\n" in result.stdout
     assert "/quit" in result.stdout
@@ -448,6 +448,9 @@ def test_sessions_are_shown_exported_and_removed(run: Run, folder: Path, tmp_pat
     shown = loaded(run("sessions", "show", "eggs", "--why", "--json"))
     assert [message["role"] for message in shown["messages"]] == ["user", "assistant"]
     assert shown["traces"][0]["hits"]
+    trace = shown["traces"][0]
+    assert (trace["queries"], trace["settings"]["k"]) == ([{"text": EGGS, "weight": 1.0}], 5)
+    assert {"model", "passages", "prompt"} == set(trace["hashes"])
     exported = loaded(run("sessions", "export", "eggs"))
     run("sessions", "export", "eggs", "-o", tmp_path / "eggs.jsonl")
     assert json.loads((tmp_path / "eggs.jsonl").read_text(encoding="utf-8")) == exported
@@ -457,6 +460,26 @@ def test_sessions_are_shown_exported_and_removed(run: Run, folder: Path, tmp_pat
     run("sessions", "rm", "eggs")
     for command in ("show", "export", "rm"):
         assert "There is no conversation 'eggs'" in run("sessions", command, "eggs", status=1).stderr
+
+
+def test_a_conversation_is_replayed_and_what_differs_is_shown(
+    run: Run, folder: Path, tiny_embedder: SentenceTransformerEmbedder, tmp_path: Path
+) -> None:
+    asked = ("ask", "-i", folder, "-m", "extractive", "--session", "eggs")
+    run(*asked, EGGS)
+    run(*asked, "And is it soft then?")
+    same = loaded(run("replay", "eggs", "-i", folder, "-m", "extractive", "--json"))
+    assert same == [{"turn": 1, "differences": []}, {"turn": 2, "differences": []}]
+    other = tmp_path / "other"
+    (tmp_path / "egg.md").write_text("Boil an egg for nine minutes.")
+    run("index", "build", tmp_path / "egg.md", "-o", other, "--embedder", tiny_embedder.reference)
+    (turn,) = loaded(run("replay", "eggs", "--turn", "1", "-i", other, "-m", "extractive", "--json"))
+    changed = {what: new for what, _, new in turn["differences"]}
+    assert {"passages", "answer"} <= set(changed)
+    assert changed["answer"] == "Boil an egg for nine minutes."
+    assert "was " in run("replay", "eggs", "-i", other, "-m", "extractive").stdout
+    run("replay", "eggs", "--turn", "9", "-i", folder, "-m", "extractive", status=1)
+    run("replay", "nobody", "-i", folder, "-m", "extractive", status=1)
 
 
 # --- models and doctor -----------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from rag_chat.commands.doctor import doctor
 from rag_chat.commands.evaluate import evaluate
 from rag_chat.commands.indexing import index
 from rag_chat.commands.models import models
+from rag_chat.commands.replay import replay
 from rag_chat.commands.sessions import sessions
 from rag_chat.commands.train import train
 
-for _command in (ask, chat, doctor, evaluate, index, models, search, sessions, train):
+for _command in (ask, chat, doctor, evaluate, index, models, replay, search, sessions, train):
     cli.add_command(_command)
 
 __all__ = ["cli", "main"]

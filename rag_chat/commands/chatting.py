@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PROMPT = "> "
 HELP = """\
-/why      how the last answer came about: what was searched for and found, timings, model
+/why      how the last answer came about: queries, passages, prompt, timings, hashes
 /sources  the passages that were put to the model, with their text
 /retry    ask the last question again
 /quit     end (so does Ctrl-D); Ctrl-C stops the current answer"""

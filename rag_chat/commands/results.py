@@ -42,16 +42,27 @@ def say_hits(hits: Sequence[Hit]) -> None:
 
 def say_trace(trace: Mapping[str, Any]) -> None:
     """Print how a turn was answered, from what its session keeps."""
-    say(f"searched for: {one_line(trace['query'])}")
+    for query in trace.get("queries") or [{"text": trace["query"], "weight": 1.0}]:
+        say(f"searched for: {one_line(query['text'])}{_weight(query['weight'])}")
     for rank, hit in enumerate(trace["hits"], 1):
         parts = [f"{name} {hit[name]:.3f}" for name in ("dense", "lexical") if hit[name] is not None]
         say(f"  {rank}. {hit['score']:.4g} {_place(hit['title'], hit['source'])} {' '.join(parts)}")
     took = ", ".join(f"{name} {ms:.0f} ms" for name, ms in trace["timings_ms"].items())
     say(f"model: {trace['model']} ({took})")
+    if trace.get("confidence") is not None:
+        say(f"confidence: {trace['confidence']:.0%}")
+    say("prompt as sent:")
+    say(textwrap.indent(clean(trace["prompt"]), "  | "))
     for dropped in trace["dropped"]:
         say(f"left out: {dropped}")
+    for name, value in trace.get("hashes", {}).items():
+        say(f"{name} sha256: {value}")
     if trace["reason"]:
         say(f"note: {trace['reason']}")
+
+
+def _weight(weight: float) -> str:
+    return f"  (weight {weight:.2f})" if weight < 1 else ""
 
 
 def _place(title: str, source: str) -> str:
