@@ -30,7 +30,8 @@ class Message:
     """One turn of a conversation.
 
     An assistant message may name its evidence (`sources`, document identities), carry it (`passages`),
-    or say that there was none (`abstained`).
+    or say that there was none (`abstained`). A user message may carry what it means without the
+    conversation (`rewrite`), for training.
     """
 
     role: Role
@@ -38,6 +39,7 @@ class Message:
     sources: tuple[str, ...] = ()
     passages: tuple[Passage, ...] = ()
     abstained: bool = False
+    rewrite: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ def test_a_worse_model_is_kept_beside_and_the_status_is_3(
     assert told["verdict"]["difference"][0] < 0
     assert not output.exists()
     assert (tmp_path / "out.not-promoted" / "rag_chat.json").is_file()
-    assert f"-m {tmp_path / 'out.not-promoted'}" in done.stderr
+    assert str(tmp_path / "out.not-promoted") in done.stderr
     forced = CliRunner().invoke(cli, [*command, "--force"])
     assert forced.exit_code == 0, forced.stderr
     assert "the base won" in forced.stdout

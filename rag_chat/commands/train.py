@@ -30,6 +30,7 @@ _OTHERS = ", ".join(
     for f in (*fields(TrainingSettings), *fields(GenerationSettings))
     if f.name not in ("epochs", "max_minutes", "lora_rank")
 )
+_PARTS = ("reader", "embedder", "abstention")
 _LORA_RANK = 16
 _FELL_SHORT = 3
 _DIALOGUES = click.Path(exists=True, path_type=Path)
@@ -37,8 +38,9 @@ _DIALOGUES = click.Path(exists=True, path_type=Path)
 
 @click.command()
 @click.argument("dialogues", type=_DIALOGUES, nargs=-1, required=True)
-@option("--part", type=click.Choice(["reader", "abstention"]), default="reader", show_default=True,
-        help="What to train; abstention: when MODEL shall abstain, by set-aside DIALOGUES.")  # fmt: skip
+@option("--part", type=click.Choice(_PARTS), default="reader", show_default=True,
+        help="What to train; embedder: that of the index; abstention: when MODEL shall abstain, by set-aside "
+             "DIALOGUES.")  # fmt: skip
 @option("-i", "--index", type=FOLDER, envvar="RAG_CHAT_INDEX", metavar="DIR",
         help="Where the evidence for each turn is searched.")  # fmt: skip
 @option(
@@ -91,6 +93,10 @@ def train(
     given |= {"epochs": epochs, "max_minutes": max_minutes, "lora_rank": _LORA_RANK if lora else 0}
     skipped: list[Skipped] = []
     _show_progress()
+    if part == "embedder":
+        embedder = _embedder(dialogues, output, index, [*dev, *test], given, force, skipped)
+        _tell(embedder, output, skipped, as_json)
+        return
     with contextlib.redirect_stdout(sys.stderr):  # the trainer prints its progress
         report = run.train(
             dialogues,
@@ -107,13 +113,36 @@ def train(
         )
     if report is None:  # the first process tells
         return
+    _tell(report, output, skipped, as_json)
+
+
+def _embedder(
+    dialogues: Sequence[Path],
+    output: Path,
+    index: Path | None,
+    held_out: Sequence[Path],
+    given: Mapping[str, Any],
+    force: bool,
+    skipped: list[Skipped],
+) -> Run:
+    from rag_chat.training.embedder import LEARNING_RATE, train_embedder
+
+    if index is None:
+        raise UsageError("The embedder to train is that of an index.", "Name it with -i DIR.")
+    settings = from_mapping(TrainingSettings, {"learning_rate": LEARNING_RATE, **given})
+    return train_embedder(
+        dialogues, output, index=index, dev=held_out, settings=settings, force=force, skipped=skipped
+    )
+
+
+def _tell(report: Run, output: Path, skipped: Sequence[Skipped], as_json: bool) -> None:
     note_skipped(skipped)
     if as_json:
         emit(json.loads(json.dumps(asdict(report), default=str)))
     else:
         _say(report)
     if not report.promoted:
-        note(f"{output} was left as it was. Use the tuned model all the same with: -m {report.model}")
+        note(f"{output} was left as it was. The tuned model is in {report.model}; --force puts it in place.")
         click.get_current_context().exit(_FELL_SHORT)
 
 

@@ -140,6 +140,7 @@ def _message(turn: dict[str, Any], where: str) -> Message:
         tuple(sources),
         given_passages(turn.get("passages") or [], where),
         abstained,
+        _string(turn, "rewrite").strip(),
     )
 
 

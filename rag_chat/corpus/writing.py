@@ -39,4 +39,6 @@ def _message_json(message: Message) -> dict[str, Any]:
         fields["passages"] = [{"title": p.title, "text": p.text} for p in message.passages]
     if message.abstained:
         fields["abstained"] = True
+    if message.rewrite:
+        fields["rewrite"] = message.rewrite
     return fields

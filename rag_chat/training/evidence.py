@@ -36,7 +36,7 @@ def gather(
     cited = {d.id: frozenset(s for m in d.messages for s in m.sources) for d in dialogues}
     placing = _Placing(stored, cited, sorted(stored), k, gold_dropout, rng)
     return [
-        placing.place(example, _gold(example, index)) if example.evidence == "found" else example
+        placing.place(example, gold_sources(example, index)) if example.evidence == "found" else example
         for example in examples
     ]
 
@@ -72,12 +72,12 @@ def _searched(examples: Sequence[Example], index: Index, k: int) -> list[Example
 def _labelled(example: Example, index: Index) -> Example:
     if example.evidence == "given" or not example.sources:
         return example
-    if _gold(example, index):
+    if gold_sources(example, index):
         return replace(example, evidence="found")
     return replace(example, evidence="missing", target=UNANSWERABLE)
 
 
-def _gold(example: Example, index: Index) -> list[str]:
+def gold_sources(example: Example, index: Index) -> list[str]:
     """The sources of the reply that the index has, as it names them."""
     return sorted({name for source in example.sources if (name := index.resolve_source(source))})
 
@@ -108,7 +108,7 @@ class _Placing:
         if self.rng.random() < self.gold_dropout:
             return self._dropped(example, gold)
         passages = list(example.turn.passages)
-        best = _best_of(self.stored[self.rng.choice(gold)], example.target)
+        best = best_of(self.stored[self.rng.choice(gold)], example.target)
         if best in passages:
             return example
         passages[self.k - 1 :] = []
@@ -134,7 +134,7 @@ class _Placing:
         return told or passage.source in gold
 
 
-def _best_of(passages: Sequence[Passage], reply: str) -> Passage:
+def best_of(passages: Sequence[Passage], reply: str) -> Passage:
     """The passage that says most of the reply, the first of several."""
     wanted = set(normalise(reply).split())
     return max(passages, key=lambda p: len(wanted & set(normalise(p.text).split())))

@@ -36,11 +36,11 @@ class TrainingReport:
     precision: str
     parameters: int
     trained_parameters: int
-    best_f1: float
-    best_step: int
-    curve: Points
-    dev_losses: Points
     losses: Points
+    dev_losses: Points = ()
+    curve: Points = ()
+    best_f1: float | None = None
+    best_step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

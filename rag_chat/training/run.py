@@ -20,7 +20,7 @@ from rag_chat.index.packaged import packaged_path
 from rag_chat.retrieval.index import Index
 from rag_chat.training.duplicates import NearDuplicate, near_duplicates
 from rag_chat.training.evidence import as_served, gather
-from rag_chat.training.examples import Example, turn_examples
+from rag_chat.training.examples import Example, judgement_examples, rewrite_examples, turn_examples
 from rag_chat.training.finetune import finetune, is_first_process
 from rag_chat.training.report import Run, add_verdict, data_hashes
 from rag_chat.training.verdict import Verdict, answer_scores, judge, sampled
@@ -72,12 +72,13 @@ def train(
     settings = settings or TrainingSettings()
     generation = generation or served_as(base)
     check_replaceable(output)
-    parts = _parts(dialogues, dev, test, settings.seed, skipped)
+    parts = read_parts(dialogues, dev, test, settings.seed, skipped)
     found = near_duplicates(parts.train, [*parts.dev, *parts.test])
     _warn(found)
     kept, chosen_by, judged_by = _examples(parts, index, settings)
     judged_by = sampled(judged_by or chosen_by, settings.seed)
-    evidence = dict(Counter(str(example.evidence or "none named") for example in kept))
+    kept, chosen_by, generation = _with_skills(parts, kept, chosen_by, generation, settings.seed)
+    evidence = dict(Counter(_kind(example) for example in kept))
     logger.info("%d examples; their evidence: %s", len(kept), evidence)
     waiting = output.absolute().with_name(f"{output.name}.not-promoted")
     model, tokenizer = _base(base)
@@ -139,13 +140,18 @@ def served_as(base: str) -> GenerationSettings:
     return known or GenerationSettings()
 
 
-def _parts(
+def _kind(example: Example) -> str:
+    return str(example.evidence or "none named") if example.skill == "answer" else example.skill
+
+
+def read_parts(
     dialogues: Sequence[Path],
     dev: Sequence[Path],
     test: Sequence[Path],
     seed: int,
     skipped: list[Skipped] | None,
 ) -> Parts:
+    """Read the dialogues, and hold some out where none are given for that."""
     kept, chosen_by, judged_by = (read_dialogues(paths, skipped) for paths in (dialogues, dev, test))
     if not chosen_by:
         parts = split(kept, seed)
@@ -179,6 +185,22 @@ def _examples(
         rng, k = random.Random(settings.seed), settings.passages
         train = gather(parts.train, index, k=k, gold_dropout=settings.gold_dropout, rng=rng)
         return train, as_served(parts.dev, index, k=k), as_served(parts.test, index, k=k)
+
+
+def _with_skills(
+    parts: Parts,
+    train: Sequence[Example],
+    dev: Sequence[Example],
+    generation: GenerationSettings,
+    seed: int,
+) -> tuple[list[Example], list[Example], GenerationSettings]:
+    """Add the examples of the other skills: rewriting where dialogues show it, judging where it is wanted."""
+    rewrites = [example for dialogue in parts.train for example in rewrite_examples(dialogue)]
+    dev_rewrites = [example for dialogue in parts.dev for example in rewrite_examples(dialogue)]
+    judged = judgement_examples(train, random.Random(seed)) if "unanswerable" in generation.skills else []
+    if rewrites and "rewrite" not in generation.skills:
+        generation = replace(generation, skills=(*generation.skills, "rewrite"))
+    return [*train, *rewrites, *judged], [*dev, *dev_rewrites], generation
 
 
 def refuse_leaks(held_out: Sequence[Dialogue], index: Index) -> None:

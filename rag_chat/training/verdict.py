@@ -35,6 +35,11 @@ class Verdict:
     chosen_on: bool = False
 
     @property
+    def better(self) -> bool:
+        """Whether the tuned model scored above its base beyond chance."""
+        return self.difference is not None and self.difference[1] > 0
+
+    @property
     def worse(self) -> bool:
         """Whether the tuned model scored below its base."""
         return self.difference is not None and self.difference[0] < 0
