@@ -82,6 +82,11 @@ class Assistant:
         self._sessions = sessions
 
     @property
+    def model(self) -> str:
+        """The name of the model, whether or not it is loaded yet."""
+        return str(self._model) if isinstance(self._model, str | Path) else self._model.name
+
+    @property
     def generator(self) -> Generator:
         """The model, loaded when it is first needed."""
         if self._generator is None:
@@ -183,9 +188,10 @@ class Assistant:
         """What the model says, piece by piece; whole where it may yet be withheld."""
         if not turns:
             return iter(())
+        pieces = stream_together(self.generator, turns, wanted)
         if self._calibration:
-            return iter(enumerate(self.generator.generate(turns)))
-        return stream_together(self.generator, turns, wanted)
+            return ((place, piece) for place, piece in pieces if isinstance(piece, Generated))
+        return pieces
 
     def _told(
         self, prepared: _Prepared, said: Generated | None, sent: int, generate_ms: float
@@ -247,7 +253,7 @@ class Assistant:
             abstained=verdict.abstained,
             reason=verdict.reason,
             hits=prepared.evidence.hits,
-            model=self.generator.name if said else str(self._model),
+            model=self.generator.name if said else self.model,
             session="",
             timings_ms={name: round(ms, 1) for name, ms in timings.items()},
             prompt=prompt.text,

@@ -17,8 +17,9 @@ from rag_chat.errors import ModelError
 from rag_chat.generation import load_generator
 from rag_chat.generation.checkpoint import save_checkpoint
 from rag_chat.generation.decoding import Decoded
-from rag_chat.generation.seq2seq import Seq2SeqGenerator, increments, load_seq2seq
-from rag_chat.types import Message, Passage, Turn
+from rag_chat.generation.pieces import WordPieces
+from rag_chat.generation.seq2seq import Seq2SeqGenerator, load_seq2seq
+from rag_chat.types import Generated, Message, Passage, Turn
 
 TURNS = [example.turn for example in models.PAIRS]
 OTHERS = [
@@ -101,7 +102,8 @@ def test_the_word_for_no_answer_stays_as_it_is(
 ) -> None:
     word = tuple(reader._encode("unanswerable"))
     monkeypatch.setattr(reader, "_decode", lambda packed, _=None: [Decoded(word, 0.0, (1.0,))] * len(packed))
-    monkeypatch.setattr(reader, "_running_text", lambda _: iter(["un", "unanswerable"]))
+    steps = ([said] for said in (reader._encode("un"), Decoded(word, 0.0, (1.0,))))
+    monkeypatch.setattr(reader, "_steps", lambda *_: steps)
     assert models.texts(reader, [TURNS[0]])[0] == "unanswerable"
     assert list(reader.stream(TURNS[0])) == ["unanswerable"]
 
@@ -117,7 +119,41 @@ def test_the_word_for_no_answer_stays_as_it_is(
     ],
 )
 def test_what_was_sent_is_never_taken_back(running: list[str]) -> None:
-    assert "".join(increments(iter(running))) == (running[-1] if running else "")
+    pieces, last = WordPieces(), running[-1] if running else ""
+    told = [piece for text in running for piece in pieces.more(text)]
+    assert "".join([*told, *pieces.rest(last)]) == last
+
+
+def test_many_are_told_together_as_each_alone(generator: Seq2SeqGenerator) -> None:
+    turns = [*TURNS, *OTHERS]
+    said: dict[int, list[str]] = {row: [] for row in range(len(turns))}
+    whole: dict[int, Generated] = {}
+    for row, one in generator.stream_many(turns, lambda _: True):
+        assert row not in whole
+        if isinstance(one, Generated):
+            whole[row] = one
+        else:
+            said[row].append(one)
+    alone = generator.generate(turns)
+    assert [whole[row].text for row in range(len(turns))] == [one.text for one in alone]
+    assert ["".join(said[row]) for row in range(len(turns))] == [one.text for one in alone]
+
+
+def test_an_answer_that_nobody_wants_is_given_up_and_the_others_are_not(reader: Seq2SeqGenerator) -> None:
+    asked = list[int]()
+
+    def wanted(row: int) -> bool:
+        asked.append(row)
+        return row == 1
+
+    whole = {
+        row: said
+        for row, said in reader.stream_many([TURNS[0], TURNS[1]], wanted)
+        if isinstance(said, Generated)
+    }
+    assert whole[1].text == models.texts(reader, [TURNS[1]])[0]
+    assert len(whole[0].text.split()) <= 1
+    assert asked.count(0) > 1
 
 
 def test_closing_the_stream_ends_its_thread(reader: Seq2SeqGenerator) -> None:

@@ -10,17 +10,12 @@ from urllib.parse import quote
 import models
 import pytest
 from fastapi.testclient import TestClient
+from serving import CORPUS
 
 from rag_chat.assistant import Assistant
 from rag_chat.retrieval.index import Index
 from rag_chat.serving.app import create_app
 from rag_chat.serving.settings import ServingSettings
-from rag_chat.types import Document
-
-CORPUS = [
-    Document("travel/tromsø.md", "Tromsø lies in Norway.\n\nThe lights are seen from September.", "Tromsø"),
-    Document("food/eggs.md", "Boil an egg for six minutes.", "Eggs", {"topic": "food"}),
-]
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ _EXTRAS = {
     "yaml": ("yaml",),
     "chat": ("prompt_toolkit",),
     "train": ("accelerate",),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
 }
 
 

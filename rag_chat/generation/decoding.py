@@ -12,8 +12,8 @@ from rag_chat.generation.fusion import fuse, passage_shares
 if TYPE_CHECKING:
     from torch import Tensor
 
-OnStep = Callable[[list[int]], bool]
-"""Told all token ids said so far in answer to the first turn, after each; True stops the decoding."""
+OnStep = Callable[[list[list[int]]], list[bool]]
+"""Told all token ids said so far in answer to each turn, after each step; a turn with True is given up."""
 
 NO_REPEAT = 4
 """No run of so many tokens is said twice: a small reader may loop on a long answer."""
@@ -112,7 +112,12 @@ def _options(limits: Limits, on_step: OnStep | None) -> dict[str, Any]:
         "output_attentions": True,
     }
     if on_step:
-        options["stopping_criteria"] = [lambda ids, *_, **__: on_step(ids[0, 1:].tolist())]
+        import torch
+
+        def told(ids: Tensor, *_: Any, **__: Any) -> Tensor:
+            return torch.tensor(on_step(ids[:, 1:].tolist()), device=ids.device)
+
+        options["stopping_criteria"] = [told]
     return options
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,9 @@ from rag_chat.errors import ModelError
 from rag_chat.generation.checkpoint import read_card
 from rag_chat.generation.decoding import Decoded, Decoder, Limits, OnStep, TorchDecoder
 from rag_chat.generation.fusion import as_one, readings, stack
+from rag_chat.generation.pieces import Pieces, SurfacePieces, WordPieces, written
 from rag_chat.generation.prompt import UNANSWERABLE
-from rag_chat.generation.surface import LOOKAHEAD, Surface
+from rag_chat.generation.surface import Surface
 from rag_chat.types import Generated, Prompt, Turn
 
 PACKAGED_READER = "reader"
@@ -91,17 +93,26 @@ class Seq2SeqGenerator:
 
     def stream(self, turn: Turn) -> Iterator[str]:
         """Yield the answer as it is generated; closing the iterator stops the generation."""
-        said = self._running_text(turn)
-        if not self._uncased:
-            yield from increments(said)
-            return
-        surface, sent, pieces = self._surface(turn), 0, list[str]()
-        for text in said:
-            pieces = _pieces(surface, text)
-            settled = max(sent, len(pieces) - LOOKAHEAD - 1)
-            yield from pieces[sent:settled]
-            sent = settled
-        yield from pieces[sent:]
+        with closing(self.stream_many([turn], lambda _: True)) as said:
+            yield from (piece for _, piece in said if isinstance(piece, str))
+
+    def stream_many(
+        self, turns: Sequence[Turn], wanted: Callable[[int], bool]
+    ) -> Generator[tuple[int, str | Generated], None, None]:
+        """Yield pieces of all answers, decoded as one batch, and each answer whole in the end.
+
+        A turn that is no longer wanted is given up within a step; closing the iterator stops all.
+        """
+        packed = [self._readings(turn) for turn in turns]
+        pieces = [self._pieces(turn) for turn in turns]
+        with closing(self._steps(packed, wanted)) as steps:
+            for said in steps:
+                for row, ids in enumerate(said):
+                    if isinstance(ids, Decoded):
+                        yield from ((row, piece) for piece in pieces[row].rest(self._text(ids.ids)))
+                        yield row, self._generated(turns[row], ids, packed[row])
+                    else:
+                        yield from ((row, piece) for piece in pieces[row].more(self._text(ids)))
 
     def prompt(self, turn: Turn) -> Prompt:
         """The model input for a turn, within this model's budget."""
@@ -152,37 +163,46 @@ class Seq2SeqGenerator:
     def _generated(self, turn: Turn, said: Decoded, packed: Sequence[Prompt]) -> Generated:
         text = self._text(said.ids)
         return Generated(
-            text="".join(_pieces(self._surface(turn), text)) if self._uncased else text,
+            text="".join(written(self._surface(turn), text)) if self._uncased else text,
             log_likelihood=said.log_likelihood,
             attention=said.attention if len(packed) == len(turn.passages) else (),
             prompt=as_one(packed),
         )
 
-    def _running_text(self, turn: Turn) -> Iterator[str]:
-        """Yield all that has been said, again after each token."""
-        steps, left, failure = queue.SimpleQueue[list[int] | None](), threading.Event(), list[BaseException]()
+    def _steps(
+        self, packed: Sequence[Sequence[Prompt]], wanted: Callable[[int], bool]
+    ) -> Generator[Sequence[list[int] | Decoded], None, None]:
+        """Yield the ids said so far to each turn, the latest there are, and in the end what was decoded."""
+        said, left = queue.SimpleQueue[Sequence[list[int] | Decoded] | BaseException](), threading.Event()
 
-        def step(ids: list[int]) -> bool:
-            steps.put(ids)
-            return left.is_set()
+        def step(ids: list[list[int]]) -> list[bool]:
+            said.put(ids)
+            return [left.is_set() or not wanted(row) for row in range(len(packed))]
 
         def work() -> None:
             try:
-                self._decode([self._readings(turn)], step)
+                said.put(self._decode(packed, step))
             except BaseException as error:  # handed to the reader of the stream below
-                failure.append(error)
-            finally:
-                steps.put(None)
+                said.put(error)
 
         worker = threading.Thread(target=work, daemon=True)
         worker.start()
         try:
-            yield from (self._text(ids) for ids in iter(steps.get, None))
+            decoded = False
+            while not decoded:
+                latest = said.get()
+                while not said.empty():  # who listens is slower than the model
+                    latest = said.get()
+                if isinstance(latest, BaseException):
+                    raise latest
+                decoded = isinstance(latest[0], Decoded)
+                yield latest
         finally:
             left.set()
             worker.join()
-        if failure:
-            raise failure[0]
+
+    def _pieces(self, turn: Turn) -> Pieces:
+        return SurfacePieces(self._surface(turn)) if self._uncased else WordPieces()
 
     def _surface(self, turn: Turn) -> Surface:
         texts = [text for p in turn.passages for text in (p.text, p.context, p.title)]
@@ -200,23 +220,6 @@ class Seq2SeqGenerator:
     def _uncased(self) -> bool:
         ids = self._tokenizer("Paris", add_special_tokens=False).input_ids
         return str(self._tokenizer.decode(ids)).strip() == "paris"
-
-
-def increments(running: Iterator[str]) -> Iterator[str]:
-    """Yield what each running text adds, two words behind, since a tokenizer may yet join them ("it 's")."""
-    sent, text = 0, ""
-    for text in running:
-        settled = text.rfind(" ", 0, max(0, text.rfind(" ")))
-        if settled > sent:
-            yield text[sent:settled]
-            sent = settled
-    if len(text) > sent:
-        yield text[sent:]
-
-
-def _pieces(surface: Surface, said: str) -> list[str]:
-    """The answer as the evidence would write it; the word for "no answer" stays as others look for it."""
-    return [said] if said == UNANSWERABLE else surface.pieces(said)
 
 
 def _best_device() -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
+from rag_chat.assistant import Request as Asked
 from rag_chat.config import SearchMode
 from rag_chat.conversation.sessions import new_session_id
 from rag_chat.conversation.writing import answer_json, hit_json
@@ -28,10 +29,13 @@ from rag_chat.serving.bodies import (
 from rag_chat.serving.events import event, event_stream, while_connected
 from rag_chat.serving.feedback import keep_rating
 from rag_chat.serving.problems import Refused, not_found
-from rag_chat.serving.service import TheOwner, TheService
+from rag_chat.serving.service import Said, TheOwner, TheService, whole
 from rag_chat.types import Answer
 
 router = APIRouter(prefix="/api", responses=ERRORS)
+
+_KEPT_BACK = {"prompt", "settings"}
+"""What of a trace stays here: the first is long, the second has paths of this machine."""
 
 _STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
@@ -66,7 +70,7 @@ def show_session(
     if not traces:
         raise not_found("session")
     earlier = [trace for trace in traces if before is None or trace["turn"] < before]
-    shown = [{name: value for name, value in one.items() if name != "prompt"} for one in earlier[-limit:]]
+    shown = [{name: one[name] for name in one.keys() - _KEPT_BACK} for one in earlier[-limit:]]
     return SessionTurns(id=session, turns=shown, more=len(earlier) > limit)
 
 
@@ -85,10 +89,13 @@ async def ask(body: Ask, request: Request, service: TheService, owner: TheOwner)
     if len(body.question) > service.settings.message_chars:
         most = service.settings.message_chars
         raise Refused(400, f"The question has more than {most} characters.", "Ask less.", param="question")
-    said = service.ask(body.question, body.filter, owner, body.session)
+    if body.session:
+        said = service.converse(body.question, body.filter, owner, body.session)
+    else:
+        said = service.answer(Asked(body.question), body.filter)
     if body.stream:
         return await while_connected(request, event_stream(_events(said), "error"))
-    return await while_connected(request, _whole(said))
+    return answer_json(await while_connected(request, whole(said)))
 
 
 @router.get("/search")
@@ -137,15 +144,7 @@ def rate(body: Rating, service: TheService, owner: TheOwner) -> Response:
     return Response(status_code=204)
 
 
-async def _whole(said: AsyncGenerator[str | Answer, None]) -> dict[str, Any]:
-    async with contextlib.aclosing(said):
-        async for one in said:
-            if isinstance(one, Answer):
-                return answer_json(one)
-    raise AssertionError("an answer ends with its Answer")
-
-
-async def _events(said: AsyncGenerator[str | Answer, None]) -> AsyncGenerator[bytes, None]:
+async def _events(said: Said) -> AsyncGenerator[bytes, None]:
     async with contextlib.aclosing(said):
         async for one in said:
             if isinstance(one, Answer):

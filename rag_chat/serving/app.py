@@ -8,18 +8,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi.telemetry import TelemetryConfig
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from rag_chat import __version__
 from rag_chat.assistant import Assistant
-from rag_chat.serving import api, problems
+from rag_chat.serving import api, compatible, problems
 from rag_chat.serving.guard import VISITOR, Guard
+from rag_chat.serving.metrics import Metered
 from rag_chat.serving.service import Service
 from rag_chat.serving.settings import ServingSettings
-from rag_chat.serving.worker import Worker
 
 STATIC = Path(__file__).parent / "static"
 _QUIET: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -28,19 +29,17 @@ _QUIET: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 def create_app(assistant: Assistant, settings: ServingSettings | None = None) -> FastAPI:
     """Return the server of an assistant, an ASGI application.
 
-    The model and the embedder are loaded when the application starts; /readyz tells when they are. Mount
-    it in an application of your own, or run it with `rag-chat serve`.
+    The model and the embedder are loaded when the application starts; /readyz tells when they are.
     """
     chosen = settings or ServingSettings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        worker = Worker(assistant, batch=chosen.batch, waiting=chosen.waiting, seconds=chosen.answer_seconds)
-        app.state.service = Service(assistant, chosen, worker)
+        service = app.state.service = Service(assistant, chosen)
         try:
             yield
         finally:
-            await asyncio.to_thread(worker.close)
+            await asyncio.to_thread(service.worker.close)
 
     app = FastAPI(
         title="rag_chat",
@@ -48,11 +47,11 @@ def create_app(assistant: Assistant, settings: ServingSettings | None = None) ->
         lifespan=lifespan,
         docs_url=None,  # its assets are remote
         redoc_url=None,
-        max_body_size=chosen.body_bytes,
         telemetry=_QUIET,
     )
     problems.install(app)
     app.include_router(api.router)
+    app.include_router(compatible.router)
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -65,6 +64,11 @@ def create_app(assistant: Assistant, settings: ServingSettings | None = None) ->
         ready = app.state.service.worker.ready
         return JSONResponse({"status": "ready" if ready else "loading"}, 200 if ready else 503)
 
+    @app.get("/metrics", response_class=PlainTextResponse)
+    def metrics() -> Response:
+        """Show what the server counts, for Prometheus."""
+        return Response(app.state.service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     if chosen.origins:
         app.add_middleware(
@@ -75,4 +79,5 @@ def create_app(assistant: Assistant, settings: ServingSettings | None = None) ->
             expose_headers=["retry-after"],
         )
     app.add_middleware(Guard, settings=chosen)
+    app.add_middleware(Metered)
     return app

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rag_chat.serving.problems import Refused, respond
@@ -39,7 +40,7 @@ _YEAR = 365 * 24 * 3600
 
 
 class Guard:
-    """Checks host, origin and key, finds the owner, and bounds how long a body may take to arrive.
+    """Checks host, origin and key, finds the owner, and bounds the body: its size and its time.
 
     The owner (`scope["state"]["owner"]`) is a hash of what only the client knows: its API key, the random
     cookie of its browser, or what the widget made up for its visitor.
@@ -80,7 +81,7 @@ class Guard:
             secret, kind = secrets.token_hex(16), "browser"
             cookie = secret if scope["path"].startswith("/api/") else ""
         scope.setdefault("state", {})["owner"] = f"{kind}:{_digest(f'{kind}:{secret}').hex()[:32]}"
-        await self._app(scope, self._timed(receive), send_guarded)
+        await self._app(scope, self._bounded(receive), send_guarded)
 
     def _checked(self, scope: Scope, headers: Headers) -> str:
         """Return the API key of a request that may pass ("" where none is needed), or raise Refused."""
@@ -102,8 +103,16 @@ class Guard:
                 code="unknown_origin",
             )
         preflight = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
-        if not self._keys or preflight or not scope["path"].startswith(_NEEDS_KEY):
-            return ""
+        key = ""
+        if self._keys and not preflight and scope["path"].startswith(_NEEDS_KEY):
+            key = self._key(headers)
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._settings.body_bytes:
+            raise Refused(413, f"The body has more than {self._settings.body_bytes} bytes.", "Shorten it.")
+        return key
+
+    def _key(self, headers: Headers) -> str:
+        """Return the API key of a request, or raise Refused."""
         scheme, _, key = headers.get("authorization", "").partition(" ")
         given = _digest(key.strip())
         matches = [hmac.compare_digest(given, known) for known in self._keys]  # all: in constant time
@@ -127,23 +136,26 @@ class Guard:
         cookie = _cookie(headers.getlist("cookie"))
         return (cookie, "browser") if cookie else ("", "")
 
-    def _timed(self, receive: Receive) -> Receive:
-        """Receive, but not for ever: a body that trickles in holds no place. Waiting for the end is free."""
+    def _bounded(self, receive: Receive) -> Receive:
+        """Receive, but no body without end, and none that trickles in: it would hold memory or a place."""
         loop = asyncio.get_running_loop()
-        deadline, whole = loop.time() + self._settings.body_seconds, False
+        deadline, whole, size = loop.time() + self._settings.body_seconds, False, 0
 
-        async def receive_in_time() -> Message:
-            nonlocal whole
+        async def receive_in_bounds() -> Message:
+            nonlocal whole, size
             if whole:
                 return await receive()
             try:
                 message = await asyncio.wait_for(receive(), deadline - loop.time())
             except TimeoutError:
-                raise Refused(408, "The body did not arrive in time.", "Send it again.") from None
+                raise HTTPException(408, "The body did not arrive in time") from None
             whole = not message.get("more_body", False)
+            size += len(message.get("body", b""))
+            if size > self._settings.body_bytes:
+                raise HTTPException(413, f"The body has more than {self._settings.body_bytes} bytes")
             return message
 
-        return receive_in_time
+        return receive_in_bounds
 
 
 def _name(host: str) -> str:

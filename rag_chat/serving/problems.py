@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from rag_chat.errors import RagChatError, UsageError
-from rag_chat.serving.worker import Busy, Stopping, TooSlow
+from rag_chat.serving.worker import Stopping, TooSlow
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +43,19 @@ class Refused(RagChatError):
         self.param = param
         self.code = code
         self.headers = headers
+
+
+class Busy(Refused):
+    """More requests are under way than the server takes; there may be room after so many seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(
+            429,
+            "The server is busy.",
+            f"Try again in {retry_after} s.",
+            code="busy",
+            headers={"Retry-After": str(retry_after)},
+        )
 
 
 def not_found(what: str) -> Refused:
@@ -96,9 +109,6 @@ def _refused(error: Exception) -> Refused:
     """The error as a client may see it: of what is not the client's doing only that it happened."""
     if isinstance(error, Refused):
         return error
-    if isinstance(error, Busy):
-        headers = {"Retry-After": str(error.retry_after)}
-        return Refused(429, error.problem, error.fix, code="busy", headers=headers)
     if isinstance(error, TooSlow):
         return Refused(504, error.problem, error.fix, code="timeout")
     if isinstance(error, Stopping):

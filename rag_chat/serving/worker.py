@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from rag_chat.assistant import Assistant, Filter, Request
@@ -19,14 +17,6 @@ logger = logging.getLogger(__name__)
 
 _FIRST_GUESS = 1.0  # seconds for an answer, before any was measured
 _WEIGHT = 0.2  # of the newest measurement in the moving average
-
-
-class Busy(RagChatError):
-    """More requests are under way than the server takes; `retry_after` seconds later there may be room."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__("The server is busy.", f"Try again in {retry_after} seconds.")
-        self.retry_after = retry_after
 
 
 class TooSlow(RagChatError):
@@ -43,12 +33,11 @@ class Reply:
     `wanted` turns False when nobody listens any more.
     """
 
-    def __init__(self, worker: Worker, request: Request, filter: Filter | None, seconds: float) -> None:
+    def __init__(self, request: Request, filter: Filter | None, seconds: float) -> None:
         self.request = request
         self.filter = filter
         self.wanted = True
         self.heard = False
-        self._worker = worker
         self._loop = asyncio.get_running_loop()
         self._said: asyncio.Queue[str | Answer | Exception] = asyncio.Queue()
         self._deadline = self._loop.time() + seconds
@@ -73,22 +62,7 @@ class Reply:
                 if isinstance(said, Answer):
                     return
         finally:
-            self.leave()
-
-    async def answer(self) -> Answer:
-        """Return the whole answer."""
-        try:
-            while not isinstance(said := await self._next(), Answer):
-                if isinstance(said, Exception):
-                    raise said
-            return said
-        finally:
-            self.leave()
-
-    def leave(self) -> None:
-        """Give the answer up, if it is not whole yet."""
-        self.wanted = False
-        self._worker.forget(self)
+            self.wanted = False
 
     async def _next(self) -> str | Answer | Exception:
         try:
@@ -98,53 +72,43 @@ class Reply:
 
 
 class Worker:
-    """Answers the requests of a server, up to `batch` at a time, of at most `waiting` under way.
+    """Answers requests, up to `batch` together, each within `seconds` or not at all.
 
-    `ready`: the models are loaded.
+    `ready`: the models are loaded. `pace`: seconds an answer takes, of late. `observe` is told the size of
+    each batch.
     """
 
-    def __init__(self, assistant: Assistant, *, batch: int, waiting: int, seconds: float) -> None:
+    def __init__(
+        self, assistant: Assistant, *, batch: int, seconds: float, observe: Callable[[int], None]
+    ) -> None:
         self._assistant = assistant
         self._batch = batch
-        self._most = waiting
         self._seconds = seconds
+        self._observe = observe
         self._changed = threading.Condition()
-        self._queue: deque[Reply] = deque()
-        self._under_way: set[Reply] = set()
+        self._queue: list[Reply] = []
+        self._answering: list[Reply] = []
         self._stopping = False
         self.ready = False
-        self._pace = _FIRST_GUESS
+        self.pace = _FIRST_GUESS
         self._thread = threading.Thread(target=self._run, name="generation", daemon=True)
         self._thread.start()
 
-    @property
-    def under_way(self) -> int:
-        """How many requests are waiting or being answered."""
-        return len(self._under_way)
-
     def submit(self, request: Request, *, filter: Filter | None = None) -> Reply:
-        """Take a request; raises Busy or Stopping. Whoever takes the reply reads it or leaves it."""
-        reply = Reply(self, request, filter, self._seconds)
+        """Take a request; raises Stopping."""
+        reply = Reply(request, filter, self._seconds)
         with self._changed:
             if self._stopping:
                 raise Stopping("The server is shutting down.", "Try again in a moment.")
-            if len(self._under_way) >= self._most:
-                raise Busy(max(1, math.ceil(self._pace * len(self._under_way))))
-            self._under_way.add(reply)
             self._queue.append(reply)
             self._changed.notify()
         return reply
-
-    def forget(self, reply: Reply) -> None:
-        """Make room for another request."""
-        with self._changed:
-            self._under_way.discard(reply)
 
     def close(self) -> None:
         """Give up what is not answered, and end the thread."""
         with self._changed:
             self._stopping = True
-            left = list(self._under_way)
+            left = self._queue + self._answering
             self._changed.notify()
         for reply in left:
             reply.wanted = False
@@ -155,13 +119,14 @@ class Worker:
         try:
             self._assistant.load()
             self.ready = True
-        except RagChatError:  # every answer will tell
+        except Exception:  # every answer will tell
             logger.exception("The models could not be loaded")
         while batch := self._next_batch():
             started = time.perf_counter()
             self._answer(batch)
             took = (time.perf_counter() - started) / len(batch)
-            self._pace += _WEIGHT * (took - self._pace)
+            self.pace += _WEIGHT * (took - self.pace)
+            self._observe(len(batch))
 
     def _next_batch(self) -> list[Reply]:
         """The request that has waited longest, and others with the same filter; none at the end."""
@@ -172,7 +137,8 @@ class Worker:
                     return []
                 waiting = [reply for reply in self._queue if reply.wanted]
                 alike = [reply for reply in waiting if reply.filter == waiting[0].filter][: self._batch]
-                self._queue = deque(reply for reply in waiting if reply not in alike)
+                self._queue = [reply for reply in waiting if reply not in alike]
+                self._answering = alike
                 if alike:
                     return alike
 
