@@ -113,6 +113,18 @@ def test_trace_tells_how_each_turn_was_answered(store: SessionStore) -> None:
     json.dumps(first)
 
 
+def test_traces_of_a_long_conversation_come_in_parts(store: SessionStore) -> None:
+    for n in range(7):
+        store.append_turn("long", f"{n}", replace(ANSWER, unsupported=("They sing.",)))
+    every = store.traces("long")
+    assert [one["turn"] for one in every] == [1, 2, 3, 4, 5, 6, 7]
+    assert every[0]["unsupported"] == ["They sing."]
+    assert store.traces("long", last=2) == every[5:]
+    assert store.traces("long", before=4, last=2) == every[1:3]
+    assert store.traces("long", before=3) == every[:2]
+    assert store.traces("long", before=1) == store.traces("long", last=0) == ()
+
+
 def test_retry_forgets_the_last_turn_only(store: SessionStore) -> None:
     store.drop_last_turn("trip")
     store.append_turn("trip", "one", ANSWER)

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import sqlite3
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -118,16 +119,33 @@ class SessionStore:
 
     def last_answer(self, session: str) -> Mapping[str, Any] | None:
         """Return the trace of the last turn, or None for a new session."""
-        traces = self._traces(session, "ORDER BY position DESC LIMIT 1")
+        traces = self.traces(session, last=1)
         return traces[0] if traces else None
 
-    def traces(self, session: str) -> tuple[Mapping[str, Any], ...]:
-        """Return how each turn was answered, oldest first.
+    def traces(
+        self, session: str, *, before: int | None = None, last: int | None = None
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Return how each turn was answered, oldest first; `before` a turn, and the `last` so many, only.
 
         Keys: `turn`, `question`, `answer`, `abstained`, `reason`, `query`, `hits`, `citations`, `prompt`,
         `dropped`, `timings_ms`, `model`, `queries`, `unsupported`, `confidence`, `settings`, `hashes`.
         """
-        return self._traces(session, "ORDER BY position")
+        with self._connection(session, create=False) as connection:
+            rows = connection.execute(
+                "SELECT position, question, reply, abstained, trace FROM turns"
+                " WHERE owner = ? AND session = ? AND position < ? ORDER BY position DESC LIMIT ?",
+                (
+                    self.owner,
+                    session,
+                    sys.maxsize if before is None else before,
+                    -1 if last is None else last,
+                ),
+            ).fetchall()
+            return tuple(
+                {"turn": n, "question": question, "answer": reply, "abstained": bool(abstained)}
+                | json.loads(trace)
+                for n, question, reply, abstained, trace in reversed(rows)
+            )
 
     def drop_last_turn(self, session: str) -> None:
         """Forget the last question and its answer; does nothing for a new session."""
@@ -190,19 +208,6 @@ class SessionStore:
                 raise busy(self.path)
         if not count:
             raise _unknown(session)
-
-    def _traces(self, session: str, order: str) -> tuple[Mapping[str, Any], ...]:
-        with self._connection(session, create=False) as connection:
-            rows = connection.execute(
-                "SELECT position, question, reply, abstained, trace FROM turns"
-                f" WHERE owner = ? AND session = ? {order}",
-                (self.owner, session),
-            ).fetchall()
-            return tuple(
-                {"turn": n, "question": question, "answer": reply, "abstained": bool(abstained)}
-                | json.loads(trace)
-                for n, question, reply, abstained, trace in rows
-            )
 
     def _connection(self, session: str, *, create: bool) -> AbstractContextManager[sqlite3.Connection]:
         _check_name(session)

@@ -66,12 +66,12 @@ def show_session(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> SessionTurns:
     """Show the last turns of a conversation, oldest first, and how each was answered."""
-    traces = service.store(owner).traces(session)
-    if not traces:
+    store = service.store(owner)
+    traces = store.traces(session, before=before, last=limit + 1)
+    if not traces and not store.last_answer(session):
         raise not_found("session")
-    earlier = [trace for trace in traces if before is None or trace["turn"] < before]
-    shown = [{name: one[name] for name in one.keys() - _KEPT_BACK} for one in earlier[-limit:]]
-    return SessionTurns(id=session, turns=shown, more=len(earlier) > limit)
+    shown = [{name: one[name] for name in one.keys() - _KEPT_BACK} for one in traces[-limit:]]
+    return SessionTurns(id=session, turns=shown, more=len(traces) > limit)
 
 
 @router.delete("/sessions/{session}", status_code=204)
