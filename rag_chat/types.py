@@ -185,12 +185,14 @@ class Generated:
     `log_likelihood` is the mean natural-log probability of the tokens generated, <= 0. `attention` is the
     share of cross-attention that went to each passage of the turn, in their order, summing to 1; empty
     where it is not known. `prompt` is what the model was given, where the generator keeps it.
+    `abstaining` is the log-probability that it would have abstained, where it was kept from that.
     """
 
     text: str
     log_likelihood: float | None = None
     attention: tuple[float, ...] = ()
     prompt: Prompt | None = None
+    abstaining: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

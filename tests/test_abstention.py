@@ -47,7 +47,14 @@ def trials(shift: float, count: int = 120) -> list[Trial]:
     """Half answerable, half not, their features `shift` standard deviations apart."""
     rows = rng.normal(size=(count, len(FEATURES))) + shift * (np.arange(count) % 2)[:, None]
     return [
-        Trial(f"d{n // 2}", tuple(row.tolist()), answerable=bool(n % 2), natural=n % 4 < 3, f1=0.8)
+        Trial(
+            f"d{n // 2}",
+            tuple(row.tolist()),
+            answerable=bool(n % 2),
+            natural=n % 4 < 3,
+            answered=0.8 * (n % 2),
+            withheld=1.0 - n % 2,
+        )
         for n, row in enumerate(rows)
     ]
 

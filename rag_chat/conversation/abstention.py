@@ -6,6 +6,7 @@ card of the checkpoint that it was fitted for.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -27,6 +28,7 @@ FEATURES = (
     "margin",  # the same less the mean of the others
     "coverage",  # share of the query's words that one passage holds
     "agreement",  # the same of the nearest passage: meaning and words agree
+    "abstaining",  # log-odds of the model's own wish to abstain
     "likelihood",  # mean log-probability of the answer's tokens
     "total likelihood",  # their sum, in words of the answer
     "support",  # the best citation's, [0, 1]
@@ -60,6 +62,7 @@ def features(turn: Turn, hits: Sequence[Hit], said: Generated, support: Support)
         nearest - (sum(dense) - nearest) / max(1, len(dense) - 1),
         max(held),
         held[dense.index(nearest)],
+        0.0 if said.abstaining is None else _log_odds(said.abstaining),
         likelihood,
         likelihood * len(said.text.split()),
         max((citation.score for citation in support.citations), default=0.0),
@@ -141,6 +144,11 @@ def best_threshold(scores: Floats, answered: Floats, abstained: Floats) -> float
     at = int(gain.argmax())
     places = [0.0, *(float(a + b) / 2 for a, b in pairwise(scores[order])), 1.0]
     return places[at]
+
+
+def _log_odds(log_probability: float) -> float:
+    p = min(max(math.exp(log_probability), 1e-9), 1 - 1e-9)
+    return math.log(p / (1 - p))
 
 
 def sigmoid(x: Floats) -> Floats:

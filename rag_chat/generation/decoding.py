@@ -34,11 +34,13 @@ class Decoded:
 
     ids: the tokens after the start, the end token included. log_likelihood: their mean natural-log
     probability, before bias and bans. attention: shares of the passages, as `Generated` has them.
+    biased: the log-probability, before the bias, of beginning with the token that has one.
     """
 
     ids: tuple[int, ...]
     log_likelihood: float
     attention: tuple[float, ...]
+    biased: float | None = None
 
 
 class Decoder(Protocol):
@@ -77,10 +79,13 @@ class TorchDecoder:
             )
             real, likely = self._likely(out)
             shares = passage_shares(_mass(out, real), mask)
+            biased = _biased(out, limits)
         said, present = out.sequences[:, -real.shape[1] :], mask.any(-1)
         return [
-            Decoded(tuple(row[keep].tolist()), mean, tuple(share[there].tolist()))
-            for row, keep, mean, share, there in zip(said, real, likely, shares, present, strict=True)
+            Decoded(tuple(row[keep].tolist()), mean, tuple(share[there].tolist()), first)
+            for row, keep, mean, share, there, first in zip(
+                said, real, likely, shares, present, biased or [None] * len(said), strict=True
+            )
         ]
 
     def _encode(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -119,6 +124,15 @@ def _options(limits: Limits, on_step: OnStep | None) -> dict[str, Any]:
 
         options["stopping_criteria"] = [told]
     return options
+
+
+def _biased(out: Any, limits: Limits) -> list[float] | None:
+    """For each turn the log-probability of the biased token at the first step; its beams begin alike."""
+    if limits.bias is None:
+        return None
+    first = out.logits[0].float().log_softmax(-1)[:: limits.beams, limits.bias[0]]
+    found: list[float] = first.tolist()
+    return found
 
 
 def _mass(out: Any, real: Tensor) -> Tensor:

@@ -167,6 +167,7 @@ class Seq2SeqGenerator:
             log_likelihood=said.log_likelihood,
             attention=said.attention if len(packed) == len(turn.passages) else (),
             prompt=as_one(packed),
+            abstaining=said.biased,
         )
 
     def _steps(

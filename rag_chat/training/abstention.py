@@ -39,16 +39,18 @@ DEEP = 20  # passages searched to find k that do not hold the fact
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A turn with its answer: what is known of it, whether the passages hold the fact, and its score.
+    """A turn with its answer: what is known of it, whether the passages hold the fact, and what it scores.
 
-    `f1` is that of the answer; `natural` tells turns as they are from those whose evidence was taken away.
+    `answered` is the score of the answer, `withheld` that of an abstention, as `rag-chat eval` counts them;
+    `natural` tells turns as they are from those whose evidence was taken away.
     """
 
     dialogue: str
     known: tuple[float, ...]
     answerable: bool
     natural: bool
-    f1: float
+    answered: float
+    withheld: float
 
 
 def calibrate(dialogues: Sequence[Dialogue], index: Index, model: Path, *, k: int = 5) -> Calibration:
@@ -112,10 +114,19 @@ def _trial(case: Case, hits: Sequence[Hit], natural: bool, said: Generated, embe
     return Trial(
         dialogue=case.dialogue,
         known=tuple(features(turn, hits, said, support)),
-        answerable=natural and not case.reply.abstained,
+        answerable=natural and _held(case, hits),
         natural=natural,
-        f1=token_f1(said.text, case.reply.content),
+        answered=0.0 if case.reply.abstained else token_f1(said.text, case.reply.content),
+        withheld=float(case.reply.abstained),
     )
+
+
+def _held(case: Case, hits: Sequence[Hit]) -> bool:
+    """Whether the passages hold the answer: one is of the document named, or supports the reply."""
+    if case.reply.abstained or not case.reply.sources:
+        return not case.reply.abstained
+    named = any(hit.passage.source.endswith(source) for hit in hits for source in case.reply.sources)
+    return named or len(_without_fact(case, hits)) < len(hits)
 
 
 def fit(trials: Sequence[Trial]) -> Calibration:
@@ -134,8 +145,9 @@ def fit(trials: Sequence[Trial]) -> Calibration:
     scores = held_out(known, good, [trial.dialogue for trial in trials])
     separation = _auroc_interval(scores, good)
     natural = np.array([trial.natural for trial in trials])
-    f1 = np.where(good, [trial.f1 for trial in trials], 0.0)
-    threshold = best_threshold(scores[natural], f1[natural], (~good)[natural].astype(np.float64))
+    answered = np.array([trial.answered for trial in trials])[natural]
+    withheld = np.array([trial.withheld for trial in trials])[natural]
+    threshold = best_threshold(scores[natural], answered, withheld)
     means, scales, weights, intercept = _standard_fit(known, good)
     return Calibration(
         means=tuple(means.tolist()),
