@@ -3,8 +3,8 @@
     python -m benchmarks.abstention DIALOGUES -i INDEX -m MODEL --data FOLDER [-o abstention.json]
 
 DIALOGUES are set aside: neither in the index nor trained on. What is shown comes of folds by conversation;
-the card of MODEL gets the fit on all. Near: turns without an answer, and grounded turns without the passages that
-hold their fact. Far: questions about other articles (SQuAD, in `--data`).
+the card of MODEL gets the fit on all. Near: turns without an answer, and grounded turns without the passages
+that hold their fact. Far: questions about other articles (SQuAD, in `--data`).
 """
 
 from __future__ import annotations

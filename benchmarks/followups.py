@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.multi_turn import SETS, Case, load
 from rag_chat.conversation.evidence import DEPTH, find_evidence
 from rag_chat.conversation.query import plan
-from rag_chat.evaluation.metrics import mean_interval
+from rag_chat.evaluation.intervals import mean_interval
 from rag_chat.retrieval.fusion import fuse_hits
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Hit

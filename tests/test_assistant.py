@@ -139,6 +139,20 @@ def test_a_session_belongs_to_its_owner(assistant: Assistant) -> None:
     assert trace["question"] == TEA
 
 
+def test_a_long_history_is_cut_and_the_trace_says_so(
+    tiny_index: Index, trained_reader: Path, tmp_path: Path
+) -> None:
+    assistant = Assistant(tiny_index, trained_reader, device="cpu", sessions=tmp_path / "s.sqlite")
+    answer = assistant.ask(TEA)
+    for n in range(60):
+        assistant.store().append_turn("long", f"{n} {TEA} " * 9, answer)
+    assistant.session("long").ask(FOLLOW_UP)
+    trace = assistant.session("long").trace
+    assert trace is not None
+    assert any(line.startswith("history: its oldest ") for line in trace["dropped"])
+    assert len(assistant.session("long").history) == 122  # what is kept is whole
+
+
 def test_a_streamed_turn_is_kept_and_a_retry_takes_its_place(
     assistant: Assistant, scripted: Scripted
 ) -> None:

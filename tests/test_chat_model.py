@@ -56,6 +56,18 @@ def test_passages_go_into_the_system_message_and_nowhere_else() -> None:
     assert generator.prompt(TURN).text == system.content
 
 
+def test_a_long_history_is_cut_oldest_first_and_the_prompt_says_so() -> None:
+    listener = Listener()
+    said = tuple(Message("user", f"{n} " + "word " * 599) for n in range(4))
+    turn = Turn("And now?", said)
+    generator = ChatModelGenerator(listener)
+    (answer,) = generator.generate([turn])
+    assert answer.text == "And now?"
+    assert [str(message.content).split()[0] for message in listener.heard[0][1:]] == ["2", "3", "And"]
+    assert generator.prompt(turn).dropped == ("history: its oldest 2 messages",)
+    assert generator.prompt(TURN).dropped == ()
+
+
 def test_answers_each_turn_in_order_and_without_space_around() -> None:
     turns = [Turn(f" {n}\n") for n in range(9)]
     assert models.texts(ChatModelGenerator(Listener()), turns) == [str(n) for n in range(9)]
