@@ -10,6 +10,7 @@ from rag_chat.commands.doctor import doctor
 from rag_chat.commands.evaluate import evaluate
 from rag_chat.commands.indexing import index
 from rag_chat.commands.models import models
+from rag_chat.commands.recipe import run
 from rag_chat.commands.replay import replay
 from rag_chat.commands.serve import serve
 from rag_chat.commands.sessions import sessions
@@ -24,6 +25,7 @@ for _command in (
     index,
     models,
     replay,
+    run,
     search,
     serve,
     sessions,

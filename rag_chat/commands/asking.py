@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from rag_chat.commands.batch import answer_file
-from rag_chat.commands.opening import opened_assistant
+from rag_chat.commands.opening import opened_assistant, opened_index
 from rag_chat.commands.options import (
     FILE,
     FOLDER,
@@ -22,6 +22,7 @@ from rag_chat.commands.options import (
     option,
     owner_option,
     remember_option,
+    rerank_option,
     session_option,
 )
 from rag_chat.commands.printing import emit, note, say
@@ -38,14 +39,19 @@ from rag_chat.errors import UsageError
 @option("--mode", type=click.Choice(get_args(SearchMode)), default="hybrid", show_default=True,
         envvar="RAG_CHAT_MODE", help="By meaning (dense), by words (lexical), or both.")  # fmt: skip
 @filter_option
+@rerank_option
 @json_option
 def search(
-    folder: Path, query: str, k: int, mode: SearchMode, filter: Mapping[str, str] | None, as_json: bool
+    folder: Path,
+    query: str,
+    k: int,
+    mode: SearchMode,
+    filter: Mapping[str, str] | None,
+    rerank: str | None,
+    as_json: bool,
 ) -> None:
     """Find the passages of an index that fit a query."""
-    from rag_chat.retrieval.index import Index
-
-    with Index.open(folder) as index:
+    with opened_index(folder, rerank) as index:
         hits = index.search(query, k, mode=mode, filter=filter)
     if as_json:
         emit([hit_json(hit) for hit in hits])
@@ -70,6 +76,7 @@ def search(
 @option(
     "-o", "--output", type=FILE, metavar="OUT.jsonl", help="Where --batch writes, a line for each answer."
 )
+@rerank_option
 @device_option
 @json_option
 def ask(
@@ -84,6 +91,7 @@ def ask(
     show_context: bool,
     batch: Path | None,
     output: Path | None,
+    rerank: str | None,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -95,7 +103,7 @@ def ask(
         raise UsageError("--batch and -o go together.", "Say: rag-chat ask --batch IN -o OUT -i DIR")
     if (question is None) == (batch is None):
         raise UsageError("Give either a QUESTION or --batch.", "Say: rag-chat ask 'QUESTION' -i DIR")
-    with opened_assistant(folder, model, k, device) as bot:
+    with opened_assistant(folder, model, k, device, rerank) as bot:
         if batch and output:
             answer_file(bot, batch, output, filter=filter, as_json=as_json)
             return

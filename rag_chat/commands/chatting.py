@@ -20,6 +20,7 @@ from rag_chat.commands.options import (
     option,
     owner_option,
     remember_option,
+    rerank_option,
     session_option,
 )
 from rag_chat.commands.printing import complain, note, say
@@ -46,6 +47,7 @@ HELP = """\
 @remember_option
 @k_option
 @filter_option
+@rerank_option
 @device_option
 def chat(
     folder: Path,
@@ -56,6 +58,7 @@ def chat(
     remember: bool,
     k: int,
     filter: Mapping[str, str] | None,
+    rerank: str | None,
     device: str | None,
 ) -> None:
     """Talk with an index; the conversation is kept, and /help tells the rest."""
@@ -64,7 +67,7 @@ def chat(
     if go_on:
         session = _last_session(folder, owner)
     with (
-        opened_assistant(folder, model, k, device) as bot,
+        opened_assistant(folder, model, k, device, rerank) as bot,
         bot.session(session, owner=owner, remember=remember) as conversation,
     ):
         note(_greeting(bot, conversation, folder))

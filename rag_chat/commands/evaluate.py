@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rag_chat.commands.opening import resolve_model
+from rag_chat.commands.opening import opened_index, resolve_model
 from rag_chat.commands.options import (
     FILE,
     FOLDER,
@@ -18,6 +18,7 @@ from rag_chat.commands.options import (
     k_option,
     key_values,
     option,
+    rerank_option,
 )
 from rag_chat.commands.printing import emit, json_line, note, note_skipped, say
 from rag_chat.errors import UsageError
@@ -59,6 +60,7 @@ def _arms(context: click.Context, parameter: click.Parameter, given: str | None)
 @option("--baseline", type=FILE, metavar="JSON", help="An earlier report.json to compare with.")
 @option("--fail-on-regression", is_flag=True,
         help="End with status 3 when a score fell below the baseline's beyond chance.")  # fmt: skip
+@rerank_option
 @device_option
 @json_option
 def evaluate(
@@ -72,6 +74,7 @@ def evaluate(
     fail_under: Mapping[str, str] | None,
     baseline: Path | None,
     fail_on_regression: bool,
+    rerank: str | None,
     device: str | None,
     as_json: bool,
 ) -> None:
@@ -86,11 +89,11 @@ def evaluate(
 
     earlier = read_report(baseline) if baseline else None
     if len(dialogues) == 1 and is_beir(dialogues[0]):
-        report = _search_evaluated(dialogues[0], folder)
+        report = _search_evaluated(dialogues[0], folder, rerank)
     elif folder is None:
         raise UsageError("There is no index to search.", "Name it with -i DIR.")
     else:
-        report = evaluated(dialogues, folder, models_of(model, base, arms), k, device)
+        report = evaluated(dialogues, folder, models_of(model, base, arms), k, rerank, device)
     if output is not None:
         write_report(report, output)
     if as_json:
@@ -112,21 +115,28 @@ def models_of(model: str | None, base: str, arms: Sequence[str] | None) -> dict[
     return {name: resolve_model(str(known[name])) for name in ordered}
 
 
-def _search_evaluated(beir: Path, folder: Path | None) -> dict[str, Any]:
+def _search_evaluated(beir: Path, folder: Path | None, rerank: str | None) -> dict[str, Any]:
     from rag_chat.evaluation.beir import CORPUS, evaluate_beir, read_beir
     from rag_chat.retrieval.index import Index
 
     given = read_beir(beir)
     if folder is not None:
-        with Index.open(folder) as index:
+        with opened_index(folder, rerank) as index:
             return evaluate_beir(given, index)
     note(f"Building an index for this run; to keep one: rag-chat index build {beir / CORPUS} -o DIR")
-    with TemporaryDirectory() as place, Index.build([beir / CORPUS], Path(place) / "index") as index:
-        return evaluate_beir(given, index)
+    with TemporaryDirectory() as place:
+        Index.build([beir / CORPUS], Path(place) / "index").close()
+        with opened_index(Path(place) / "index", rerank) as index:
+            return evaluate_beir(given, index)
 
 
 def evaluated(
-    dialogues: Sequence[Path], folder: Path, models: Mapping[str, str], k: int, device: str | None
+    dialogues: Sequence[Path],
+    folder: Path,
+    models: Mapping[str, str],
+    k: int,
+    rerank: str | None = None,
+    device: str | None = None,
 ) -> dict[str, Any]:
     from rag_chat.assistant import Assistant
     from rag_chat.evaluation.arms import Arm, Evidence, Finder
@@ -134,7 +144,6 @@ def evaluated(
     from rag_chat.evaluation.ranking import DEPTH
     from rag_chat.evaluation.report import report_json
     from rag_chat.evaluation.run import evaluate as run
-    from rag_chat.retrieval.index import Index
     from rag_chat.training.run import read_dialogues
 
     skipped: list[Skipped] = []
@@ -143,7 +152,7 @@ def evaluated(
     evidence: dict[str, Evidence] = {"no-retrieval": "none", "gold": "gold"}
     for model in dict.fromkeys(models.values()):
         check_training(held_out, model)
-    with Index.open(folder) as index:
+    with opened_index(folder, rerank, device) as index:
         loaded = {
             model: Assistant(index, model, k=k, device=device) for model in dict.fromkeys(models.values())
         }

@@ -11,16 +11,31 @@ from rag_chat.commands import offline
 
 if TYPE_CHECKING:
     from rag_chat.assistant import Assistant
+    from rag_chat.retrieval.index import Index
 
 
 @contextmanager
-def opened_assistant(folder: Path, model: str, k: int, device: str | None) -> Iterator[Assistant]:
-    """Open the index for as long as the assistant is used."""
-    offline.check_model(model)
-    from rag_chat.assistant import Assistant
+def opened_index(folder: Path, rerank: str | None, device: str | None = None) -> Iterator[Index]:
+    """Open the index, with a reranker where one is named."""
     from rag_chat.retrieval.index import Index
 
     with Index.open(folder) as index:
+        if rerank is not None:
+            from rag_chat.retrieval.reranking import CrossEncoderReranker
+
+            index.reranker = CrossEncoderReranker(resolve_model(rerank), device=device)
+        yield index
+
+
+@contextmanager
+def opened_assistant(
+    folder: Path, model: str, k: int, device: str | None, rerank: str | None
+) -> Iterator[Assistant]:
+    """Open the index for as long as the assistant is used."""
+    offline.check_model(model)
+    from rag_chat.assistant import Assistant
+
+    with opened_index(folder, rerank, device) as index:
         yield Assistant(index, resolve_model(model), k=k, device=device)
 
 

@@ -69,6 +69,10 @@ remember_option = option(
 device_option = option(
     "--device", envvar="RAG_CHAT_DEVICE", metavar="D", help="cpu, cuda, cuda:1 or mps; by default the best."
 )
+rerank_option = option(
+    "--rerank", envvar="RAG_CHAT_RERANK", metavar="MODEL",
+    help="A cross-encoder (folder or name) that orders the best 50 passages anew.",
+)  # fmt: skip
 json_option = option("--json", "as_json", is_flag=True, envvar="RAG_CHAT_JSON", help="Print JSON.")
 embedder_option = option(
     "--embedder", envvar="RAG_CHAT_EMBEDDER", metavar="M",

@@ -106,7 +106,7 @@ def _gold(found: Sequence[Case], assistant: Assistant) -> dict[str, tuple[Passag
 
 
 def _passages(index: Index, sources: tuple[str, ...]) -> list[Passage]:
-    return list(index.store.passages(index.store.passage_ids_of(sources).tolist()).values())
+    return list(index.store.passages(index.store.passage_ids(sources).tolist()).values())
 
 
 def _nearest(passages: Sequence[Passage], reply: str) -> list[Passage]:

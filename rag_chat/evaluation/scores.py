@@ -30,7 +30,8 @@ class TurnScores:
     """How one answer did. All lie in [0, 1]; an abstention scores 1 where the reply abstains, 0 elsewhere.
 
     `support` is the share of the answer's sentences that its passages support, None for an abstention;
-    `confidence` is what the answer is ranked by when only the surest are kept.
+    `confidence` is what the answer is ranked by when only the surest are kept: the calibrated chance, or
+    else how well its best citation supports it.
     """
 
     f1: float
@@ -94,8 +95,14 @@ def turn_scores(answer: Answer, case: Case) -> TurnScores:
         rouge_l=score(rouge_l),
         support=supported,
         repetition=repetition(answer.text),
-        confidence=max((citation.score for citation in answer.citations), default=0.0),
+        confidence=_confidence(answer),
     )
+
+
+def _confidence(answer: Answer) -> float:
+    if answer.confidence is not None:
+        return answer.confidence
+    return max((citation.score for citation in answer.citations), default=0.0)
 
 
 def arm_report(

@@ -15,6 +15,7 @@ from rag_chat.index.embedding import AnyEmbedder
 from rag_chat.index.folder import IndexFolder
 from rag_chat.retrieval.fusion import reciprocal_rank_fusion
 from rag_chat.retrieval.lexical import LexicalIndex
+from rag_chat.retrieval.reranking import RERANK_DEPTH, Reranker
 from rag_chat.types import Hit, Scalar
 
 DEPTH = 100  # how many of each ranking hybrid search fuses, when k is not more
@@ -24,11 +25,15 @@ Scores = dict[int, float]
 
 
 class Index(IndexFolder):
-    """An index folder that can be searched."""
+    """An index folder that can be searched.
+
+    `reranker`: where one is set, it orders the best RERANK_DEPTH of every search anew.
+    """
 
     def __init__(self, path: str | Path, embedder: AnyEmbedder | None = None) -> None:
         super().__init__(path, embedder)
         self._words = LexicalIndex(self.store)
+        self.reranker: Reranker | None = None
 
     def search(
         self,
@@ -61,6 +66,19 @@ class Index(IndexFolder):
         _check(queries, k, mode)
         if not queries:
             return []
+        if self.reranker is None:
+            return self._found(queries, k, mode, filter, exclude_sources)
+        many = self._found(queries, max(k, RERANK_DEPTH), mode, filter, exclude_sources)
+        return [self.reranker.rerank(*pair)[:k] for pair in zip(queries, many, strict=True)]
+
+    def _found(
+        self,
+        queries: Sequence[str],
+        k: int,
+        mode: SearchMode,
+        filter: Mapping[str, Scalar] | None,
+        exclude_sources: Sequence[Collection[str]] | None,
+    ) -> list[list[Hit]]:
         vectors = None if mode == "lexical" else self.embedder.embed(queries, query=True)
         with self.snapshot():
             allowed = self.store.matching(filter) if filter else None

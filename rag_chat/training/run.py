@@ -12,6 +12,7 @@ from typing import Any
 
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.corpus import read_sources
+from rag_chat.corpus.identity import conversation_hash
 from rag_chat.errors import TrainingError
 from rag_chat.generation.checkpoint import check_replaceable, move_checkpoint, read_card
 from rag_chat.generation.seq2seq import PACKAGED_READER, Seq2SeqGenerator, load_seq2seq, packaged_reader
@@ -94,6 +95,7 @@ def train(
             "base": base,
             "data": data_hashes([*dialogues, *dev, *test]),
             "conversations": parts.sizes,
+            "trained_on": sorted(map(conversation_hash, parts.train)),
             "evidence": evidence,
             "near_duplicates": [asdict(one) for one in found],
         },
