@@ -29,7 +29,7 @@ def opened_index(folder: Path, rerank: str | None, device: str | None = None) ->
 
 @contextmanager
 def opened_assistant(
-    folder: Path, model: str, k: int, device: str | None, rerank: str | None
+    folder: Path, model: str, k: int, device: str | None, rerank: str | None = None
 ) -> Iterator[Assistant]:
     """Open the index for as long as the assistant is used."""
     offline.check_model(model)
