@@ -8,7 +8,7 @@ import lzma
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -50,14 +50,9 @@ def _pieces(words: int) -> Iterator[str]:
 
 def questions(count: int) -> list[str]:
     """Return real questions people asked of encyclopedia paragraphs (SQuAD)."""
-    found: dict[str, None] = {}
     with lzma.open(DATA / "squad_half" / "train.jsonl.xz", "rt", encoding="utf-8") as file:
-        for line in file:
-            for question in re.findall(r'"question": "([^"\\]{20,200}\?)"', line):
-                found.setdefault(question)
-            if len(found) >= count:
-                break
-    return list(found)[:count]
+        found = list(dict.fromkeys(re.findall(r'"question": "([^"\\]{20,200}\?)"', file.read())))
+    return found[:: len(found) // count][:count]
 
 
 def cluster_like(real: NDArray[np.float32], count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -74,3 +69,36 @@ def cluster_like(real: NDArray[np.float32], count: int, seed: int = 0) -> NDArra
         np.add(real[draw.integers(len(real), size=len(block))], noise, out=block)
         block /= np.linalg.norm(block, axis=1, keepdims=True)
     return made
+
+
+class Cache:
+    """Texts, questions and vectors, made once and kept in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def passages(self) -> list[str]:
+        return self._lines("passages.json", lambda: passages(100_000))
+
+    def questions(self) -> list[str]:
+        return self._lines("questions.json", lambda: questions(200))
+
+    def _lines(self, name: str, make: Callable[[], list[str]]) -> list[str]:
+        path = self.folder / name
+        if not path.exists():
+            path.write_text(json.dumps(make()), encoding="utf-8")
+        lines: list[str] = json.loads(path.read_text("utf-8"))
+        return lines
+
+    def vectors(self, count: int) -> NDArray[np.float32]:
+        """(count, 384), around the vectors of 1,000 of the passages."""
+        path = self.folder / "real.npy"
+        if not path.exists():
+            from rag_chat.index.minilm import MiniLmEmbedder
+
+            np.save(path, MiniLmEmbedder().embed(self.passages()[::100]))
+        made = self.folder / f"vectors-{count}.npy"
+        if not made.exists():
+            np.save(made, cluster_like(np.load(path), count))
+        return np.load(made, mmap_mode="r")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from rag_chat.errors import UsageError
+from rag_chat.types import Precision
 
 IndexType = Literal["auto", "flat", "hnsw", "ivf", "ivfpq"]
-Precision = Literal["fp32", "bf16", "int8"]
 SearchMode = Literal["hybrid", "dense", "lexical"]
 Fuse = Literal["concat", "decoder"]
 Skill = Literal["answer", "rewrite", "unanswerable"]
@@ -26,12 +26,16 @@ class IndexSettings:
     """How documents become passages and vectors.
 
     `chunk_tokens` and `overlap` count tokens of the embedder; a passage is at most `chunk_tokens` long.
+    `recall` is the share of the ten nearest that an approximate index must find. `embed_precision` trades
+    the vectors' exactness for speed: see docs/performance.md.
     """
 
     embedder: str = PACKAGED_EMBEDDER
     chunk_tokens: int = 128
     overlap: int = 16
     index_type: IndexType = "auto"
+    recall: float = 0.95
+    embed_precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if self.chunk_tokens < 8:
@@ -41,6 +45,8 @@ class IndexSettings:
                 f"overlap must lie between 0 and half of chunk_tokens, not {self.overlap}.",
                 f"Try {self.chunk_tokens // 8}.",
             )
+        if not 0.5 <= self.recall <= 1.0:
+            raise UsageError(f"recall must lie between 0.5 and 1, not {self.recall}.", "Try 0.95.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ Scalar = str | int | float | bool
 Metadata = Mapping[str, Scalar]
 Role = Literal["user", "assistant", "system"]
 Kind = Literal["topic", "dialogue"]
+Precision = Literal["fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ class EmbedderIdentity:
     query_prefix: str = ""
     document_prefix: str = ""
     pooling: str = "mean"
-    precision: str = "fp32"
+    precision: Precision = "fp32"
 
 
 class Embedder(Protocol):

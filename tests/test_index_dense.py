@@ -59,7 +59,7 @@ def test_every_kind(
     assert index.ids.tolist() == ids.tolist()
     if kind != "flat":
         assert index.recall is not None
-        assert index.recall >= dense.TARGET_RECALL
+        assert index.recall >= 0.95
     queries, allowed = unit(4, 5), ids[::40]
     found, cosines = index.search(queries, 10, allowed)
     exact = np.sort(queries @ vectors[::40].T, axis=1)[:, ::-1][:, :10]
@@ -83,3 +83,18 @@ def test_an_approximate_search_returns_k(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_few_vectors_are_searched_exactly() -> None:
     assert DenseIndex.build(unit(1, 50), np.arange(50, dtype=np.int64), "hnsw").kind == "flat"
+
+
+def test_auto_is_exact_and_then_tuned_to_the_recall_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense, "AUTO_FLAT_BELOW", 600)
+    vectors, ids = unit(6, 700), np.arange(700, dtype=np.int64)
+    assert DenseIndex.build(vectors[:599], ids[:599], "auto").kind == "flat"
+    index = DenseIndex.build(vectors[:650], ids[:650], "auto", recall=1.0)
+    assert (index.kind, index.recall) == ("ivf", 1.0)
+    index.add(vectors[650:], ids[650:])
+    index.remove(ids[:50])
+    assert index.ids.tolist() == ids[50:].tolist()
+    found, cosines = index.search(unit(7, 4), 10)
+    exact = np.sort(unit(7, 4) @ vectors[50:].T, axis=1)[:, ::-1][:, :10]
+    assert np.isin(found, ids[50:]).all()
+    assert np.isclose(cosines, exact, atol=1e-5).mean() > 0.9

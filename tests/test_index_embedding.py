@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from langchain_core.embeddings import DeterministicFakeEmbedding
 
-from rag_chat.errors import ModelError
+from rag_chat.errors import ModelError, UsageError
 from rag_chat.index import arrays, packaged
 from rag_chat.index.embedding import (
     LangChainEmbedder,
@@ -21,6 +21,7 @@ from rag_chat.index.embedding import (
     token_spans_of,
     word_spans,
 )
+from rag_chat.index.sentence_transformer import require_bf16
 from rag_chat.types import EmbedderIdentity
 
 TEXTS = ["Golf.", "Kyoto has temples and gardens. Cherry trees bloom in April.", "", "Rice and tea"]
@@ -128,3 +129,35 @@ assert "torch" not in sys.modules and "transformers" not in sys.modules
         check=True,
         env={"PYTHONPATH": f"{tests}:{tests.parent}"},
     )
+
+
+def test_precision_is_part_of_the_identity(tiny_embedder: SentenceTransformerEmbedder) -> None:
+    half = load_embedder(tiny_embedder.reference, precision="bf16")
+    assert half.identity.precision == "bf16"
+    assert not same_embedder(half.identity, tiny_embedder.identity)
+    cosines = np.sum(half.embed(TEXTS) * tiny_embedder.embed(TEXTS), axis=1)
+    assert (cosines > 0.99).all()
+    assert (cosines < 1 - 1e-7).any()
+    with pytest.raises(UsageError, match="packaged embedder only"):
+        load_embedder(tiny_embedder.reference, precision="int8")
+
+
+def test_bf16_is_refused_where_it_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    require_bf16()
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    with pytest.raises(ModelError, match="AVX512-BF16"):
+        require_bf16()
+
+
+def test_batches_of_many_lengths_keep_their_order(
+    tiny_embedder: SentenceTransformerEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["Boil an egg. " * n for n in (1, 40, 3, 25, 2, 40, 7)]
+    together = tiny_embedder.embed(texts)
+    monkeypatch.setattr(tiny_embedder, "_budget", 32)
+    np.testing.assert_allclose(tiny_embedder.embed(texts), together, atol=1e-5)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_chat.config import SearchMode
-from rag_chat.errors import UsageError
+from rag_chat.config import IndexSettings, SearchMode
+from rag_chat.errors import EmbedderMismatch, UsageError
 from rag_chat.index.embedding import SentenceTransformerEmbedder
 from rag_chat.retrieval.fusion import RRF_K, reciprocal_rank_fusion
 from rag_chat.retrieval.index import Index
@@ -203,3 +203,18 @@ def test_fusion(rankings: list[list[int]]) -> None:
 
 def test_fusion_weighs_rankings() -> None:
     assert reciprocal_rank_fusion([[1, 2], [2, 1]], [1.0, 2.0])[0] == (2, 1 / 62 + 2 / 61)
+
+
+def test_int8_is_recorded_and_used_again(tmp_path: Path) -> None:
+    texts = [Document("tea", "Green tea is steeped at 75 degrees."), Document("golf", "A ball has dimples.")]
+    settings = IndexSettings(embed_precision="int8", recall=0.9)
+    with Index.build(texts, tmp_path / "index", settings=settings) as index:
+        assert (index.identity.precision, index.settings.recall) == ("int8", 0.9)
+    with Index.open(tmp_path / "index") as index:
+        assert index.search("How hot is tea?", 1)[0].passage.source == "tea"
+        assert index.embedder.identity.precision == "int8"
+    with (
+        Index.open(tmp_path / "index", embedder="all-MiniLM-L6-v2") as index,
+        pytest.raises(EmbedderMismatch, match=r"in int8.*in fp32"),
+    ):
+        index.search("tea")

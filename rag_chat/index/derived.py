@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rag_chat.config import IndexType
+from rag_chat.config import IndexSettings
 from rag_chat.errors import IndexCorrupt, IndexLocked, IndexWriteFailed
 from rag_chat.index.database import DATABASE_FILE, MANIFEST_FILE, VECTORS_FILE, Database
 from rag_chat.index.dense import DenseIndex, Kind, choose
@@ -45,24 +45,24 @@ class Derived:
         self._dense: DenseIndex | None = None
         self._state = ("", -1)
 
-    def current(self, kind: IndexType) -> DenseIndex:
+    def current(self, settings: IndexSettings) -> DenseIndex:
         """Return the index of the state that is being read; inside a snapshot, to be used there.
 
         It comes from memory, from the file, or from the vectors, and in the last case is written
         for the next reader, unless another process is writing or the folder is read-only.
         """
-        dense, changed = self._current(kind)
+        dense, changed = self._current(settings)
         if changed:
             with suppress(IndexLocked, IndexWriteFailed), writer_lock(self._folder):
                 self._write(dense)
         return dense
 
-    def publish(self, kind: IndexType) -> None:
+    def publish(self, settings: IndexSettings) -> None:
         """Write the index of the state that is being read, where the file is not it already.
 
         Inside a snapshot; the caller holds the lock.
         """
-        dense, _ = self._current(kind)
+        dense, _ = self._current(settings)
         manifest = read_manifest(self._folder)
         if manifest is None or (manifest.vectors, manifest.generation) != self._state:
             self._write(dense)
@@ -73,15 +73,15 @@ class Derived:
         with write_errors(self._folder):
             (self._folder / MANIFEST_FILE).unlink(missing_ok=True)
 
-    def _current(self, kind: IndexType) -> tuple[DenseIndex, bool]:
+    def _current(self, settings: IndexSettings) -> tuple[DenseIndex, bool]:
         """Return the index and whether it had to be changed for that."""
         state = (self._store.database.meta("vectors"), self._store.database.meta("generation"))
         if self._dense is None or self._state[0] != state[0]:
             self._load(state[0])
         held = self._dense
-        if held is not None and self._state == state and held.kind == choose(kind, len(held)):
+        if held is not None and self._state == state and held.kind == choose(settings.index_type, len(held)):
             return held, False
-        self._dense = self._caught_up(held, kind)
+        self._dense = self._caught_up(held, settings)
         self._state = state
         return self._dense, True
 
@@ -98,13 +98,14 @@ class Derived:
     def _write(self, dense: DenseIndex) -> None:
         write_faiss(self._folder, dense, self._store.database.meta("index"), *self._state)
 
-    def _caught_up(self, dense: DenseIndex | None, kind: IndexType) -> DenseIndex:
+    def _caught_up(self, dense: DenseIndex | None, settings: IndexSettings) -> DenseIndex:
         """Add and remove what changed, or build anew where that is not possible (or not less work).
 
         Ids are never used twice and a passage's vector never changes, so comparing ids is enough.
         """
         now = self._store.passage_ids()
-        if dense is not None and dense.kind == choose(kind, len(now)) == "flat":
+        kind = choose(settings.index_type, len(now))
+        if dense is not None and dense.kind == kind != "hnsw":
             had = dense.ids
             gone = np.setdiff1d(had, now, assume_unique=True)
             new = np.setdiff1d(now, had, assume_unique=True)
@@ -114,7 +115,7 @@ class Derived:
                     dense.add(self._store.vectors(new)[1], new)
                 return dense
         ids, vectors = self._store.vectors()
-        return DenseIndex.build(vectors, ids, kind)
+        return DenseIndex.build(vectors, ids, settings.index_type, settings.recall)
 
 
 def check_agreement(database: Database, manifest: Manifest | None) -> None:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from rag_chat.config import PACKAGED_EMBEDDER
 from rag_chat.corpus import TokenSpans
-from rag_chat.errors import ModelError
+from rag_chat.errors import ModelError, UsageError
 from rag_chat.index.arrays import unit_rows
-from rag_chat.index.minilm import MiniLmEmbedder
+from rag_chat.index.minilm import GRAPHS, MiniLmEmbedder
 from rag_chat.index.sentence_transformer import SentenceTransformerEmbedder
-from rag_chat.types import Embedder, EmbedderIdentity
+from rag_chat.types import Embedder, EmbedderIdentity, Precision
 
 # Where Linux shows NVIDIA's, AMD's and WSL's: asking torch instead would load it for every search.
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -63,16 +63,23 @@ class LangChainEmbedder:
         return unit_rows(rows, (len(texts), self.identity.dimension), self.identity.name)
 
 
-def load_embedder(embedder: AnyEmbedder, *, device: str | None = None) -> Embedder:
+def load_embedder(
+    embedder: AnyEmbedder, *, device: str | None = None, precision: Precision = "fp32"
+) -> Embedder:
     """Return an Embedder for a name, a folder, an Embedder (as it is) or LangChain's own.
 
-    On the CPU the packaged one runs without torch. Raises ModelError.
+    On the CPU the packaged one runs without torch. Raises ModelError, or UsageError for int8 of another.
     """
     on_cpu = device == "cpu" or (device is None and not _has_gpu())
-    if embedder == PACKAGED_EMBEDDER and on_cpu:
-        return MiniLmEmbedder()
+    if embedder == PACKAGED_EMBEDDER and precision in GRAPHS and (on_cpu or precision == "int8"):
+        return MiniLmEmbedder(precision)
     if isinstance(embedder, str | Path):
-        return SentenceTransformerEmbedder(embedder, device=device)
+        if precision == "int8":
+            raise UsageError(
+                f"int8 is for the packaged embedder only, not for {embedder}.",
+                "Use --embed-precision fp32 or bf16.",
+            )
+        return SentenceTransformerEmbedder(embedder, device=device, bf16=precision == "bf16")
     if _is_embedder(embedder):
         return embedder
     if _is_langchain(embedder):
@@ -89,6 +96,11 @@ def reference_of(embedder: AnyEmbedder) -> str:
         folder = embedder != PACKAGED_EMBEDDER and Path(embedder).is_dir()
         return str(Path(embedder).absolute() if folder else embedder)
     return getattr(embedder, "reference", "")
+
+
+def precision_of(embedder: AnyEmbedder) -> Precision:
+    """Return in what an embedder computes; "fp32" where it does not tell."""
+    return embedder.identity.precision if _is_embedder(embedder) else "fp32"
 
 
 def same_embedder(one: EmbedderIdentity, other: EmbedderIdentity) -> bool:

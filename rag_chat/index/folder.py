@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from rag_chat.config import PACKAGED_EMBEDDER, IndexSettings
 from rag_chat.errors import EmbedderMismatch, IndexNotFound, UsageError
 from rag_chat.index.database import Database, new_identity
-from rag_chat.index.embedding import AnyEmbedder, load_embedder, reference_of, same_embedder
+from rag_chat.index.embedding import AnyEmbedder, load_embedder, precision_of, reference_of, same_embedder
 from rag_chat.index.faults import write_errors
 from rag_chat.index.ingest import IndexReport, Ingest, Progress, shown_progress
 from rag_chat.index.inputs import (
@@ -26,6 +26,7 @@ from rag_chat.index.inputs import (
 from rag_chat.index.lock import writer_lock
 from rag_chat.index.opened import OpenedIndex
 from rag_chat.index.packaged import verify_packaged
+from rag_chat.index.sentence_transformer import require_bf16
 from rag_chat.types import Dialogue, Document, Embedder, EmbedderIdentity, Skipped
 
 T = TypeVar("T")
@@ -61,8 +62,15 @@ class IndexFolder(OpenedIndex):
         that `settings` names; where nothing is new it is not loaded.
         """
         check_sources(sources)
-        folder, given = Path(path), embedder or (settings or IndexSettings()).embedder
-        wanted = dataclasses.replace(settings or IndexSettings(), embedder=reference_of(given))
+        folder, chosen = Path(path), settings or IndexSettings()
+        given = embedder or chosen.embedder
+        if isinstance(given, str | Path) and chosen.embed_precision != "fp32":
+            given = load_embedder(given, precision=chosen.embed_precision)
+        wanted = dataclasses.replace(
+            chosen, embedder=reference_of(given), embed_precision=precision_of(given)
+        )
+        if wanted.embed_precision == "bf16":
+            require_bf16()
         first = None
         try:
             cls(folder).close()
@@ -177,10 +185,14 @@ class IndexFolder(OpenedIndex):
 
         An embedder of the same name is taken to be the same one, until there is something to embed.
         """
-        named_alike = bool(wanted.embedder) and wanted.embedder == self.settings.embedder
+        had = self.settings
+        named_alike = bool(wanted.embedder) and (wanted.embedder, wanted.embed_precision) == (
+            had.embedder,
+            had.embed_precision,
+        )
         if not named_alike and not same_embedder(self._loaded().identity, self.identity):
             return False
-        if not _same_chunks(self.settings, wanted):
+        if not _same_chunks(had, wanted):
             return False
         run = self._run(on_error, wanted)
         inputs = self._read(sources, run, columns)
@@ -188,7 +200,9 @@ class IndexFolder(OpenedIndex):
             run.take_all(inputs, progress)
         except EmbedderMismatch:  # before anything was written
             return False
-        if self.settings != wanted:
+        if had != wanted:
+            if had.recall != wanted.recall:
+                self._derived.forget()
             identity = self.identity if named_alike else self._loaded().identity
             with self._database.transaction():
                 self._database.set_meta(**_entries(identity, wanted))
@@ -227,10 +241,12 @@ class IndexFolder(OpenedIndex):
 
     def _publish(self) -> None:
         with self.snapshot():
-            self._derived.publish(self.settings.index_type)
+            self._derived.publish(self.settings)
 
     def _reembed(self, embedder: Embedder) -> None:
-        settings = dataclasses.replace(self.settings, embedder=reference_of(embedder))
+        settings = dataclasses.replace(
+            self.settings, embedder=reference_of(embedder), embed_precision=precision_of(embedder)
+        )
         for rows in _batched(self.store.all_passages(), REEMBED_PASSAGES):
             vectors = embedder.embed([passage.search_text for _, passage in rows])
             self.store.replace_vectors(rows, vectors)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rag_chat.config import PACKAGED_EMBEDDER, Precision
+from rag_chat.config import PACKAGED_EMBEDDER
 from rag_chat.errors import ModelError
 from rag_chat.index.arrays import token_batches, unit_rows
 from rag_chat.index.packaged import WEIGHTS_FILE, not_as_shipped, packaged_path, packaged_revision
-from rag_chat.types import EmbedderIdentity
+from rag_chat.types import EmbedderIdentity, Precision
 
 GRAPH_FOLDER = Path(__file__).parents[1] / "models" / "embedder"
 GRAPHS: dict[Precision, str] = {"fp32": "minilm.onnx", "int8": "minilm-int8.onnx"}

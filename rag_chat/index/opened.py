@@ -108,7 +108,7 @@ class OpenedIndex:
     def dense_search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> tuple[Ids, Vectors]:
         """Find the k nearest passages of each query: see `DenseIndex.search`. Cosines are exact."""
         with self.snapshot():
-            dense = self._derived.current(self.settings.index_type)
+            dense = self._derived.current(self.settings)
             if not dense.lossy:
                 return dense.search(queries, k, allowed)
             ids, _ = dense.search(queries, k * OVERFETCH, allowed)
@@ -166,7 +166,7 @@ class OpenedIndex:
                 f"The index {self.path} was built with the embedder {self.identity.name}, an object.",
                 f"Pass it again: Index.open({str(self.path)!r}, embedder=...).",
             )
-        return load_embedder(self.settings.embedder)
+        return load_embedder(self.settings.embedder, precision=self.settings.embed_precision)
 
     def _mismatch(self, other: EmbedderIdentity) -> EmbedderMismatch:
         return EmbedderMismatch(
@@ -178,4 +178,4 @@ class OpenedIndex:
 
 def _described(identity: EmbedderIdentity) -> str:
     revision = f" ({identity.revision})" if identity.revision else ""
-    return f"the embedder {identity.name}{revision} of dimension {identity.dimension}"
+    return f"the embedder {identity.name}{revision} of dimension {identity.dimension} in {identity.precision}"
