@@ -182,8 +182,8 @@ def run(
 @pytest.mark.parametrize(
     ("which", "count"),
     [
-        ("index", 150),
-        ("wal", 50),
+        ("index", 100),
+        ("wal", 30),
         pytest.param("index", 1600, marks=pytest.mark.slow),
         pytest.param("wal", 400, marks=pytest.mark.slow),
     ],

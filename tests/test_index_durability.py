@@ -197,6 +197,26 @@ def test_the_lock_is_not_shared_within_a_process(path: Path) -> None:
         pass
 
 
+def test_a_writer_waits_for_a_reader_that_is_putting_the_vectors_in_place(path: Path) -> None:
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        with writer_lock(path):
+            writer = threading.Thread(target=index.add, args=([Document("new", "text")],))
+            writer.start()
+            time.sleep(0.1)
+        writer.join()
+        assert index.has_source("new")
+
+
+def test_a_reader_of_an_older_state_leaves_the_newer_file(path: Path) -> None:
+    with Index.open(path, embedder=HashingEmbedder()) as reader, reader.snapshot():
+        reader.info()
+        with Index.open(path, embedder=HashingEmbedder()) as writer:
+            writer.add([Document("new", "text")])
+        manifest = (path / MANIFEST_FILE).read_bytes()
+        assert len(reader.search("document 3", k=100, mode="dense")) == 60
+        assert (path / MANIFEST_FILE).read_bytes() == manifest
+
+
 def test_a_full_disk_keeps_the_last_commit(path: Path) -> None:
     with Index.open(path, embedder=HashingEmbedder()) as index:
         connection = index.store.database.connection

@@ -49,12 +49,15 @@ class Derived:
         """Return the index of the state that is being read; inside a snapshot, to be used there.
 
         It comes from memory, from the file, or from the vectors, and in the last case is written
-        for the next reader, unless another process is writing or the folder is read-only.
+        for the next reader, unless another process is writing or has written a later one, or the
+        folder is read-only.
         """
         dense, changed = self._current(settings)
         if changed:
-            with suppress(IndexLocked, IndexWriteFailed), writer_lock(self._folder):
-                self._write(dense)
+            with suppress(IndexLocked, IndexWriteFailed), writer_lock(self._folder, patience=0):
+                manifest = read_manifest(self._folder)
+                if manifest is None or manifest.generation <= self._state[1]:
+                    self._write(dense)
         return dense
 
     def publish(self, settings: IndexSettings) -> None:

@@ -6,6 +6,7 @@ import datetime
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,18 +15,23 @@ from rag_chat.errors import IndexLocked
 from rag_chat.index.faults import write_errors
 
 LOCK_FILE = "lock"
+PATIENCE = 0.5  # seconds: readers hold the lock for a moment to put a FAISS file in place
 
 
 @contextmanager
-def writer_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of an index folder; raises IndexLocked at once when another holds it."""
+def writer_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock of an index folder.
+
+    Raises IndexLocked when another still holds it after `patience` seconds.
+    """
     with write_errors(folder):
         descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _locked(folder, os.pread(descriptor, 1000, 0)) from None
+        until = time.monotonic() + patience
+        while not _taken(descriptor):
+            if time.monotonic() >= until:
+                raise _locked(folder, os.pread(descriptor, 1000, 0))
+            time.sleep(0.02)
         owner = {"pid": os.getpid(), "since": f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}"}
         with write_errors(folder):
             os.ftruncate(descriptor, 0)
@@ -33,6 +39,14 @@ def writer_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)  # lets go of the lock; the file stays, or two could lock two files
+
+
+def _taken(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _locked(folder: Path, content: bytes) -> IndexLocked:
