@@ -26,7 +26,7 @@ from rag_chat.retrieval.index import Index
 from rag_chat.training.abstention import fit, held_out, try_out
 from rag_chat.types import Dialogue, Message
 
-FAR = 80
+FAR = 60
 
 
 def far_questions(data: Path, count: int, seed: int = 0) -> list[Dialogue]:

@@ -73,6 +73,16 @@ def test_a_topic_change_is_followed(tiny_index: Index) -> None:
     assert found.hits[0].passage.source == "food/pizza.md"
 
 
+def test_past_exchanges_are_a_fifth_unless_nothing_else_is_there(tiny_index: Index) -> None:
+    texts = [plan("How long do I boil an egg?", TALK)]
+    (found,) = find_evidence(tiny_index, texts, 5)
+    kinds = [hit.passage.kind for hit in found.hits]
+    assert (len(kinds), kinds.count("dialogue")) == (5, 1)
+    assert [hit.rank for hit in found.hits] == [1, 2, 3, 4, 5]
+    (found,) = find_evidence(tiny_index, texts, 3, filter={"kind": "dialogue"})
+    assert len(found.hits) == 3
+
+
 def test_the_other_sources_are_found_when_one_is_excluded(tiny_index: Index) -> None:
     texts = plan("Green tea is steeped at 75 degrees.", TALK)
     (found,) = find_evidence(tiny_index, [texts], 5, exclude_sources=[["food/tea.md"]])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rag_chat.retrieval.fusion import fuse_hits
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Hit, Passage, Query, Scalar
 
 DEPTH = 30  # of each query's ranking
+ALIKE = 0.2
+"""The share of the passages that may be past exchanges: in similar situations other facts were asked for."""
+
 NEAREST = 5  # passages among which the nearest is looked for
 SHARPNESS = 20.0
 """How much nearness counts. With 10 to 30 mean recall@5 on what was set aside for tuning is 82.3 to 83.5."""
@@ -48,8 +51,7 @@ def find_evidence(
         return []
     excluded = exclude_sources or [()] * len(plans)
     out = [sources for plan, sources in zip(plans, excluded, strict=True) for _ in plan]
-    depth = k if len(flat) == len(plans) else max(k, DEPTH)
-    found = iter(index.search_many(flat, depth, filter=filter, exclude_sources=out))
+    found = iter(index.search_many(flat, max(k, DEPTH), filter=filter, exclude_sources=out))
     return [_fused(plan, [next(found) for _ in plan], k) for plan in plans]
 
 
@@ -58,7 +60,16 @@ def _fused(plan: Sequence[str], rankings: Sequence[Sequence[Hit]], k: int) -> Ev
         [max((hit.dense or 0.0 for hit in ranking[:NEAREST]), default=0.0) for ranking in rankings]
     )
     queries = tuple(Query(text, round(weight, 4)) for text, weight in zip(plan, weights, strict=True))
-    return Evidence(queries, tuple(fuse_hits(rankings, weights, k)))
+    return Evidence(queries, tuple(_documents_first(fuse_hits(rankings, weights, DEPTH + k), k)))
+
+
+def _documents_first(hits: Sequence[Hit], k: int) -> list[Hit]:
+    """The k best, past exchanges among them at most ALIKE times k; more only where documents run out."""
+    exchanges = [hit for hit in hits if hit.passage.kind == "dialogue"]
+    extra = {hit.passage.id for hit in exchanges[max(1, int(ALIKE * k)) :]}
+    kept = [hit for hit in hits if hit.passage.id not in extra][:k]
+    kept += [hit for hit in hits if hit.passage.id in extra][: k - len(kept)]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, 1)]
 
 
 def _weights(cosines: Sequence[float]) -> list[float]:
