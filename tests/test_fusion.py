@@ -42,12 +42,12 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def fused(folder: Path) -> Seq2SeqGenerator:
-    return Seq2SeqGenerator(folder, device="cpu", settings=FUSED)
+    return Seq2SeqGenerator(folder, device="cpu", settings=FUSED, fast=False)
 
 
 @pytest.fixture(scope="module")
 def concat(folder: Path) -> Seq2SeqGenerator:
-    return Seq2SeqGenerator(folder, device="cpu", settings=models.SHORT)
+    return Seq2SeqGenerator(folder, device="cpu", settings=models.SHORT, fast=False)
 
 
 # --- What the model reads ---------------------------------------------------------------------------
@@ -147,9 +147,9 @@ def test_attention_is_the_decoders_own(
         ids, mask = stack(rows, pad=0)
         (decoded,) = fused._decoder.decode(ids, mask, fused._limits)
         states, flat = fuse(fused._decoder._encode, ids, mask)  # type: ignore[attr-defined]
-        start = fused._model.config.decoder_start_token_id
+        start = fused._decoder._model.config.decoder_start_token_id
         with torch.no_grad():
-            out = fused._model(
+            out = fused._decoder._model(
                 encoder_outputs=(states,),
                 attention_mask=flat,
                 decoder_input_ids=torch.tensor([[start, *decoded.ids[:-1]]]),
@@ -218,7 +218,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Seq2SeqGenerator:
     folder = tmp_path_factory.mktemp("taught") / "model"
     skilled = replace(FUSED, skills=("answer", "rewrite", "unanswerable"))
     save_checkpoint(model, tokenizer, folder, skilled)
-    return Seq2SeqGenerator(folder, device="cpu")
+    return Seq2SeqGenerator(folder, device="cpu", fast=False)
 
 
 def test_one_model_learns_three_skills_through_fusion(taught: Seq2SeqGenerator) -> None:

@@ -31,6 +31,12 @@ OTHERS = [
 
 @pytest.fixture(scope="module")
 def reader(trained_reader: Path) -> Seq2SeqGenerator:
+    return Seq2SeqGenerator(trained_reader, device="cpu", fast=False)
+
+
+@pytest.fixture(scope="module")
+def quick(trained_reader: Path) -> Seq2SeqGenerator:
+    """The same model in 8 bit."""
     return Seq2SeqGenerator(trained_reader, device="cpu")
 
 
@@ -44,7 +50,7 @@ def cased(tmp_path_factory: pytest.TempPathFactory) -> Seq2SeqGenerator:
     save_checkpoint(
         models.bart(tokenizer, seed=4), tokenizer, folder, replace(models.SHORT, answer_tokens=30)
     )
-    return Seq2SeqGenerator(folder, device="cpu")
+    return Seq2SeqGenerator(folder, device="cpu", fast=False)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +65,7 @@ def test_says_what_it_was_taught_as_the_evidence_writes_it(reader: Seq2SeqGenera
     assert prompt.dropped == ()
 
 
-@pytest.mark.parametrize("name", ["reader", "cased", "t5"])
+@pytest.mark.parametrize("name", ["reader", "quick", "cased", "t5"])
 def test_a_batch_answers_as_one_by_one(name: str, request: pytest.FixtureRequest) -> None:
     generator = request.getfixturevalue(name)
     turns = [*TURNS, *OTHERS] * 4  # more than one batch
@@ -74,7 +80,7 @@ def test_the_log_likelihood_is_the_mean_over_the_answers_tokens(
 ) -> None:
     generator = request.getfixturevalue(name)
     monkeypatch.setattr(generator, "settings", replace(generator.settings, beams=beams))
-    model = generator._model
+    model = generator._decoder._model
     for turn, said in zip(TURNS, generator.generate(TURNS), strict=True):
         inputs = generator._tokenizer([generator.prompt(turn).text], return_tensors="pt")
         inputs = {key: inputs[key] for key in ("input_ids", "attention_mask")}
@@ -85,7 +91,7 @@ def test_the_log_likelihood_is_the_mean_over_the_answers_tokens(
         assert said.log_likelihood == pytest.approx(each.mean().item(), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", ["reader", "cased", "t5"])
+@pytest.mark.parametrize("name", ["reader", "quick", "cased", "t5"])
 def test_the_stream_joined_is_the_answer(name: str, request: pytest.FixtureRequest) -> None:
     generator = request.getfixturevalue(name)
     for turn in [*TURNS, *OTHERS]:
@@ -168,7 +174,7 @@ def test_closing_the_stream_ends_its_thread(reader: Seq2SeqGenerator) -> None:
 def test_closing_the_stream_stops_the_generation(
     cased: Seq2SeqGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    steps, forward = [], cased._model.forward
+    steps, forward = [], cased._decoder._model.forward
 
     @wraps(forward)
     def counted(*args: Any, **options: Any) -> Any:
@@ -177,8 +183,8 @@ def test_closing_the_stream_stops_the_generation(
 
     long = replace(cased.settings, answer_tokens=64)
     monkeypatch.setattr(cased, "settings", long)
-    monkeypatch.setattr(cased._model.generation_config, "min_new_tokens", 60)
-    monkeypatch.setattr(cased._model, "forward", counted)
+    monkeypatch.setattr(cased._decoder._model.generation_config, "min_new_tokens", 60)
+    monkeypatch.setattr(cased._decoder._model, "forward", counted)
     stream = cased.stream(TURNS[0])
     next(stream)
     stream.close()
@@ -191,7 +197,7 @@ def test_a_failure_while_streaming_is_raised(
     def out_of_memory(**_: Any) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(reader._model, "generate", out_of_memory)
+    monkeypatch.setattr(reader._decoder._model, "generate", out_of_memory)
     with pytest.raises(ModelError, match="out of memory"):
         list(reader.stream(TURNS[0]))
     with pytest.raises(ModelError, match="out of memory"):
@@ -238,8 +244,8 @@ def test_unicode_and_unknown_words(reader: Seq2SeqGenerator) -> None:
 @pytest.mark.parametrize("model", ["reader", "t5"])
 def test_runs_in_float32_where_there_is_no_cuda(model: str, request: pytest.FixtureRequest) -> None:
     generator = request.getfixturevalue(model)
-    assert {weight.dtype for weight in generator._model.parameters()} == {torch.float32}
-    assert not generator._model.training
+    assert {weight.dtype for weight in generator._decoder._model.parameters()} == {torch.float32}
+    assert not generator._decoder._model.training
 
 
 def test_picks_the_device_and_never_float16(trained_reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:

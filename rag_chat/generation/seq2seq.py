@@ -16,6 +16,7 @@ from rag_chat.errors import ModelError
 from rag_chat.generation.checkpoint import read_card
 from rag_chat.generation.decoding import Decoded, Decoder, Limits, OnStep, TorchDecoder
 from rag_chat.generation.fusion import as_one, readings, stack
+from rag_chat.generation.onnx_decoder import fast_decoder
 from rag_chat.generation.pieces import Pieces, SurfacePieces, WordPieces, written
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.generation.surface import Surface
@@ -37,6 +38,8 @@ class Seq2SeqGenerator:
 
     model: a folder, a model name, or "reader" for the packaged one. device: as torch names it; by
     default CUDA in bfloat16, else Apple's MPS, else the CPU, both in float32 (T5 overflows in float16).
+    fast: on the CPU a greedy BART model, as the packaged one, is run in 8 bit by ONNX Runtime where the
+    extra `fast` is installed (docs/performance.md says what that gains and costs).
     Raises ModelError when the model cannot be loaded or was trained on another prompt version.
     """
 
@@ -46,6 +49,7 @@ class Seq2SeqGenerator:
         *,
         device: str | None = None,
         settings: GenerationSettings | None = None,
+        fast: bool = True,
     ) -> None:
         import torch
 
@@ -54,14 +58,16 @@ class Seq2SeqGenerator:
         self.settings = settings or trained_with or GenerationSettings()
         self.device = device or _best_device()
         dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
-        self._model, self._tokenizer = load_seq2seq(self.name, dtype)
+        loaded, self._tokenizer = load_seq2seq(self.name, dtype)
         try:
-            self._model.to(self.device).eval()
+            loaded.to(self.device).eval()
         except (RuntimeError, AssertionError) as error:  # torch raises either for a device it lacks
             raise ModelError(
                 f"The device {self.device!r} cannot be used: {error}", "See what there is: rag-chat doctor"
             ) from error
-        self._decoder: Decoder = TorchDecoder(self._model)
+        self._config = loaded.config
+        quick = fast_decoder(loaded) if fast and self.device == "cpu" and self.settings.beams == 1 else None
+        self._decoder: Decoder = quick or TorchDecoder(loaded)
         self._lock = threading.Lock()  # fast tokenizers keep padding as state ("Already borrowed")
 
     def generate(self, turns: Sequence[Turn]) -> list[Generated]:
@@ -125,7 +131,7 @@ class Seq2SeqGenerator:
 
     def _at_most(self, tokens: int) -> int:
         """So many tokens, or as many as the model has places for; T5's relative places have no end."""
-        places = getattr(self._model.config, "max_position_embeddings", None)
+        places = getattr(self._config, "max_position_embeddings", None)
         return min(tokens, places) if places else tokens
 
     def _count(self, text: str) -> int:
