@@ -79,12 +79,12 @@ class TorchDecoder:
             )
             real, likely = self._likely(out)
             shares = passage_shares(_mass(out, real), mask)
-            biased = _biased(out, limits)
+            biased = _biased(out, limits, len(real))
         said, present = out.sequences[:, -real.shape[1] :], mask.any(-1)
         return [
             Decoded(tuple(row[keep].tolist()), mean, tuple(share[there].tolist()), first)
             for row, keep, mean, share, there, first in zip(
-                said, real, likely, shares, present, biased or [None] * len(said), strict=True
+                said, real, likely, shares, present, biased, strict=True
             )
         ]
 
@@ -126,12 +126,12 @@ def _options(limits: Limits, on_step: OnStep | None) -> dict[str, Any]:
     return options
 
 
-def _biased(out: Any, limits: Limits) -> list[float] | None:
+def _biased(out: Any, limits: Limits, turns: int) -> list[float | None]:
     """For each turn the log-probability of the biased token at the first step; its beams begin alike."""
     if limits.bias is None:
-        return None
+        return [None] * turns
     first = out.logits[0].float().log_softmax(-1)[:: limits.beams, limits.bias[0]]
-    found: list[float] = first.tolist()
+    found: list[float | None] = first.tolist()
     return found
 
 
