@@ -44,7 +44,7 @@ class Built:
 class _Graph:
     """Nodes and the weights they name, in the order they were added."""
 
-    def __init__(self, name: str, shape: Shape, *, int8: bool) -> None:
+    def __init__(self, name: str, shape: Shape, *, int8: bool = False) -> None:
         self.name, self.shape, self.int8 = name, shape, int8
         self.nodes: list[Any] = []
         self.tensors: dict[str, Any] = {}
@@ -117,9 +117,9 @@ class _Graph:
         return Built(bytes(model.SerializeToString()), tuple(given))
 
 
-def encoder(shape: Shape, *, int8: bool) -> Built:
+def encoder(shape: Shape) -> Built:
     """Return the graph of one passage read on its own."""
-    graph = _Graph("encoder", shape, int8=int8)
+    graph = _Graph("encoder", shape)
     ids = graph.input("ids", "tokens", kind=TensorProto.INT64)
     table = graph.weight("encoder.places", shape.places, shape.width)
     count = graph.add("Shape", [ids], "count")
@@ -152,9 +152,9 @@ def _encoder_layer(graph: _Graph, x: str, name: str) -> str:
     return graph.feed_forward(x, name, graph.shape.encoder_inner)
 
 
-def cross(shape: Shape, *, int8: bool) -> Built:
+def cross(shape: Shape) -> Built:
     """Return the graph of what cross-attention reads, keys (heads, head, states) and values transposed."""
-    graph = _Graph("cross", shape, int8=int8)
+    graph = _Graph("cross", shape)
     states = graph.input("states", "states", shape.width)
     heads, head = shape.decoder_heads, shape.width // shape.decoder_heads
     for number in range(shape.decoder_layers):
