@@ -111,14 +111,13 @@ def hold(options: argparse.Namespace) -> dict[str, Any]:
 def batch(options: argparse.Namespace) -> dict[str, Any]:
     """The same users, answered together and one at a time, in alternating rounds."""
     rates: dict[str, list[float]] = {"16": [], "1": []}
-    for _ in range(options.rounds):
-        for size, found in rates.items():
-            with serving(options, "--batch", size) as (address, _):
+    with serving(options) as (many, _), serving(options, "--batch", "1") as (single, _):
+        for _ in range(options.rounds):
+            for address, found in zip((many, single), rates.values(), strict=True):
                 asyncio.run(load(address, 1, 1))  # warm
                 found.append(asyncio.run(load(address, 16, options.batch_seconds))["answers_per_second"])
     together, alone = (statistics.median(found) for found in rates.values())
-    ratio = round(together / alone, 2) if alone else None
-    return {"answers_per_second": rates, "ratio": ratio}
+    return {"answers_per_second": rates, "ratio": round(together / alone, 2) if alone else None}
 
 
 def overload(options: argparse.Namespace) -> dict[str, Any]:

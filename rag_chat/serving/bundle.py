@@ -13,8 +13,10 @@ import re
 import shutil
 import sqlite3
 import stat
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -41,6 +43,17 @@ _DATABASE = "passages.sqlite"
 _STORED = (".safetensors", ".faiss")  # numbers hardly get smaller
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same bot gives the same file
 _CHUNK = 1 << 20
+_WRONG = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What zipfile and json raise for damaged bytes."""
 
 
 class BundleError(RagChatError):
@@ -103,7 +116,7 @@ def unpacked(bundle: Path) -> Iterator[Unpacked]:
                 manifest = _read_manifest(bundle, archive)
                 for name, entry in manifest["files"].items():
                     _extract(bundle, archive, name, entry, folder)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, KeyError, TypeError) as error:
+        except _WRONG as error:
             raise _damaged(bundle, str(error) or repr(error)) from error
         inside = manifest["model"] == "model"
         yield Unpacked(
