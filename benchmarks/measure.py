@@ -25,7 +25,7 @@ def run(command: Sequence[str]) -> dict[str, Any]:
     environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(ROOT)}
     starter = [sys.executable, __file__, *command]
     output = subprocess.run(starter, stdout=subprocess.PIPE, env=environment, text=True, check=True).stdout
-    *told, took = output.strip().splitlines()
+    *told, took = [line for line in output.splitlines() if line]
     return {**json.loads(took), **(json.loads(told[-1]) if told and told[-1].startswith("{") else {})}
 
 
