@@ -19,6 +19,7 @@ from rag_chat.commands.options import FOLDER, json_option, key_values, option
 from rag_chat.commands.printing import emit, note, note_skipped, say, table
 from rag_chat.config import GenerationSettings, TrainingSettings, from_mapping
 from rag_chat.errors import UsageError
+from rag_chat.generation.classic import ARCHS, Arch
 
 if TYPE_CHECKING:
     from rag_chat.training.report import Run
@@ -32,6 +33,7 @@ _OTHERS = ", ".join(
 )
 _PARTS = ("reader", "embedder", "abstention")
 _LORA_RANK = 16
+_NEW_LEARNING_RATE = 1e-3  # for weights that start at random
 _FELL_SHORT = 3
 _DIALOGUES = click.Path(exists=True, path_type=Path)
 
@@ -47,6 +49,8 @@ _DIALOGUES = click.Path(exists=True, path_type=Path)
     "-o", "--output", type=FOLDER, required=True, metavar="MODEL", help="The folder of the trained model."
 )
 @option("--base", default="reader", show_default=True, metavar="MODEL", help="The model to start from.")
+@option("--arch", type=click.Choice(ARCHS), default=ARCHS[0], show_default=True,
+        help="A new classic model to compare with; rnn and cnn use the words of --base.")  # fmt: skip
 @option("--dev", type=_DIALOGUES, multiple=True, metavar="FILE",
         help="Dialogues to choose the best checkpoint by; by default some are held out.")  # fmt: skip
 @option("--test", type=_DIALOGUES, multiple=True, metavar="FILE",
@@ -65,6 +69,7 @@ def train(
     index: Path | None,
     output: Path,
     base: str,
+    arch: Arch,
     dev: Sequence[Path],
     test: Sequence[Path],
     lora: bool,
@@ -97,12 +102,15 @@ def train(
         embedder = _embedder(dialogues, output, index, [*dev, *test], given, force, skipped)
         _tell(embedder, output, skipped, as_json)
         return
+    if arch in ("rnn", "cnn"):
+        given.setdefault("learning_rate", _NEW_LEARNING_RATE)
     with contextlib.redirect_stdout(sys.stderr):  # the trainer prints its progress
         report = run.train(
             dialogues,
             output,
             index=index,
             base=base,
+            arch=arch,
             dev=dev,
             test=test,
             settings=from_mapping(TrainingSettings, given),

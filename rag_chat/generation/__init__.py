@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rag_chat.generation.classic.ngram import COUNTS, NgramGenerator
 from rag_chat.generation.extractive import EXTRACTIVE, ExtractiveReader
 from rag_chat.types import Embedder, Generator
 
@@ -20,6 +21,8 @@ def load_generator(name: str | Path, *, embedder: Embedder, device: str | None =
         from rag_chat.generation.chat_model import ChatModelGenerator
 
         return ChatModelGenerator(str(name))
+    if (Path(name) / COUNTS).is_file():
+        return NgramGenerator(name)
     from rag_chat.generation.seq2seq import Seq2SeqGenerator
 
     return Seq2SeqGenerator(name, device=device)

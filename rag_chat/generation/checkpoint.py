@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,25 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path, generation: Genera
 
     Takes the place of a model in `folder`; raises ModelError when something else is there.
     """
+
+    def write(fresh: Path) -> None:
+        model.config.use_cache = True  # the trainer turns it off, and answering wants it
+        model.save_pretrained(fresh)
+        tokenizer.save_pretrained(fresh)
+
+    save_folder(folder, generation, write)
+
+
+def save_folder(folder: Path, generation: GenerationSettings, write: Callable[[Path], None]) -> None:
+    """Write what `write` puts into a folder, with its card, whole or not at all: see `save_checkpoint`."""
     check_replaceable(folder)
     fresh = folder.absolute().with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    model.config.use_cache = True  # the trainer turns it off, and answering wants it
-    model.save_pretrained(fresh)
-    tokenizer.save_pretrained(fresh)
+    write(fresh)
     card = {
         "prompt_version": PROMPT_VERSION,
         "generation": dataclasses.asdict(generation),
-        "sha256": {path.name: _sha256(path) for path in sorted(fresh.glob("*.safetensors"))},
+        "sha256": {path.name: _sha256(path) for path in _weights(fresh)},
     }
     (fresh / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     move_checkpoint(fresh, folder)
@@ -118,6 +127,11 @@ def read_abstention(folder: Path) -> Mapping[str, Any] | None:
 def card_hash(folder: Path) -> str:
     """Return the SHA-256 of a checkpoint's card, which holds those of its weights; "" for another model."""
     return _sha256(folder / _CARD) if (folder / _CARD).is_file() else ""
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The files of a model that have checksums; an n-gram model's weights are counts."""
+    return sorted([*folder.glob("*.safetensors"), *folder.glob("counts.json")])
 
 
 def _sha256(path: Path) -> str:

@@ -251,7 +251,10 @@ def load_seq2seq(name: str, dtype: Any = None) -> tuple[Any, Any]:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
     from transformers.utils import logging
 
+    from rag_chat.generation import classic
+
     logging.disable_progress_bar()
+    classic.register()
     place = checkpoint_folder(name)
     # "reader" is never looked up on the hub: whoever registered that name there is a stranger
     model = str(place) if place.exists() or name == PACKAGED_READER else name

@@ -68,7 +68,7 @@ def train_embedder(
     with Index.open(index) as opened:
         held_out = [*parts.dev, *parts.test]
         refuse_leaks(held_out, opened)
-        place = _place(opened.embedder)
+        place, base = _place(opened.embedder), opened.embedder.identity.name
         triples = mine(parts.train, opened, random.Random(settings.seed))
         passages = list(opened.passages())
         asked = [(_query(e), gold_sources(e, opened), e.dialogue) for d in held_out for e in turn_examples(d)]
@@ -88,7 +88,7 @@ def train_embedder(
     names = [dialogue for _, _, dialogue in asked]
     verdict = judge(before, after, names, measure=f"dense recall@{k}", chosen_on=False)
     facts = {
-        "base": str(opened.embedder.identity.name),
+        "base": base,
         "data": data_hashes([*dialogues, *dev]),
         "conversations": parts.sizes,
         "settings": asdict(settings),
@@ -105,7 +105,8 @@ def mine(dialogues: Sequence[Dialogue], index: Index, rng: random.Random) -> lis
     """Pair each turn that names its sources with its passage and a hard negative from the index.
 
     Negatives are what dense search ranks high though no source of the turn, nor a conversation; those
-    nearly as close as the passage itself are left out, as they may answer, too.
+    nearly as close as the passage itself are left out, as they may answer, too. Where all are as close,
+    the farthest of them is taken.
     """
     stored: dict[str, list[Passage]] = {}
     for passage in index.passages():
@@ -119,14 +120,10 @@ def mine(dialogues: Sequence[Dialogue], index: Index, rng: random.Random) -> lis
         positive = best_of([passage for source in gold for passage in stored[source]], example.target)
         q, p = index.embedder.embed([query], query=True), index.embedder.embed([positive.search_text])
         bound = TOO_CLOSE * float((q @ p.T)[0, 0])
-        hard = [
-            hit.passage
-            for hit in hits
-            if hit.score < bound and hit.passage.source not in gold and hit.passage.kind == "topic"
-        ]
+        others = [hit for hit in hits if hit.passage.source not in gold and hit.passage.kind == "topic"]
+        hard = [hit for hit in others if hit.score < bound][: DEPTH // 3] or others[-1:]
         if hard:
-            negative = rng.choice(hard[: DEPTH // 3])
-            triples.append(Triple(query, positive.search_text, negative.search_text))
+            triples.append(Triple(query, positive.search_text, rng.choice(hard).passage.search_text))
     return triples
 
 
@@ -151,7 +148,9 @@ def _fit(place: Path, triples: Sequence[Triple], folder: Path, settings: Trainin
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from transformers.utils import logging as logging_of_transformers
 
+    logging_of_transformers.disable_progress_bar()
     torch.manual_seed(settings.seed)
     model = SentenceTransformer(str(place))
     loss_of = MultipleNegativesRankingLoss(model)
@@ -168,17 +167,17 @@ def _fit(place: Path, triples: Sequence[Triple], folder: Path, settings: Trainin
         loss = loss_of(_columns(model, batch), None)
         if not bool(torch.isfinite(loss)):
             raise TrainingError(
-                f"The loss became {float(loss)} at step {step}.", "Lower the rate: --set learning_rate=..."
+                f"The loss became {loss.item()} at step {step}.", "Lower the rate: --set learning_rate=..."
             )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append((step, float(loss)))
+        losses.append((step, loss.item()))
         if step % 20 == 0 or step == len(batches):
             pace = step * settings.batch_size / (time.monotonic() - started)
-            logger.info("step %d of %d: loss %.4f, %.1f examples/s", step, len(batches), float(loss), pace)
+            logger.info("step %d of %d: loss %.4f, %.1f examples/s", step, len(batches), loss.item(), pace)
     model.eval()
     model.save(str(folder))
     seconds, seen = time.monotonic() - started, settings.batch_size * len(batches)

@@ -73,17 +73,18 @@ def _sha256(path: Path) -> str:
 
 def write_report(folder: Path, facts: Mapping[str, Any], report: TrainingReport) -> None:
     """Write training.json and curve.png into the folder of a model."""
-    _write(folder, {**facts, "report": dataclasses.asdict(report)})
+    write_facts(folder, {**facts, "report": dataclasses.asdict(report)})
     draw(report, folder / CURVE)
 
 
 def add_verdict(folder: Path, verdict: Verdict) -> None:
     """Add the verdict to the training.json of a model."""
     known = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    _write(folder, {**known, "verdict": dataclasses.asdict(verdict)})
+    write_facts(folder, {**known, "verdict": dataclasses.asdict(verdict)})
 
 
-def _write(folder: Path, content: Mapping[str, Any]) -> None:
+def write_facts(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write training.json alone."""
     (folder / REPORT).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

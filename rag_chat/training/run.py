@@ -15,10 +15,13 @@ from rag_chat.corpus import read_sources
 from rag_chat.corpus.identity import conversation_hash
 from rag_chat.errors import TrainingError
 from rag_chat.generation.checkpoint import check_replaceable, move_checkpoint, read_card
+from rag_chat.generation.classic import Arch
+from rag_chat.generation.classic.ngram import COUNTS, NgramGenerator
 from rag_chat.generation.seq2seq import PACKAGED_READER, Seq2SeqGenerator, load_seq2seq, packaged_reader
 from rag_chat.generation.warm_start import WARM_START, warm_start
 from rag_chat.index.packaged import packaged_path
 from rag_chat.retrieval.index import Index
+from rag_chat.training.classic import count_ngrams, new_model
 from rag_chat.training.duplicates import NearDuplicate, near_duplicates
 from rag_chat.training.evidence import as_served, gather
 from rag_chat.training.examples import Example, judgement_examples, rewrite_examples, turn_examples
@@ -53,6 +56,7 @@ def train(
     *,
     index: Path | None = None,
     base: str = PACKAGED_READER,
+    arch: Arch = "transformer",
     dev: Sequence[Path] = (),
     test: Sequence[Path] = (),
     settings: TrainingSettings | None = None,
@@ -67,8 +71,10 @@ def train(
     is in service, the conversation itself left out. Without `dev`, two seeded tenths of the
     conversations are held out, one to choose the checkpoint and one for the verdict; with `dev` and
     without `test`, dev serves for both. A worse model stays in `<output>.not-promoted`, unless
-    forced. `generation` is by default that of the base. Under `torchrun` all processes but the first
-    return None. Raises TrainingError when a held-out conversation is in the index.
+    forced. `arch` starts a new "rnn" or "cnn" in the words of the base, or counts ("ngram"); with no base
+    to compare with, those are always promoted. `generation` is by default that of the base. Under
+    `torchrun` all processes but the first return None. Raises TrainingError when a held-out conversation
+    is in the index.
     """
     settings = settings or TrainingSettings()
     generation = generation or served_as(base)
@@ -82,30 +88,37 @@ def train(
     evidence = dict(Counter(_kind(example) for example in kept))
     logger.info("%d examples; their evidence: %s", len(kept), evidence)
     waiting = output.absolute().with_name(f"{output.name}.not-promoted")
-    model, tokenizer = _base(base)
-    report = finetune(
-        model,
-        tokenizer,
-        kept,
-        chosen_by,
-        waiting,
-        settings=settings,
-        generation=generation,
-        facts={
-            "base": base,
-            "data": data_hashes([*dialogues, *dev, *test]),
-            "conversations": parts.sizes,
-            "trained_on": sorted(map(conversation_hash, parts.train)),
-            "evidence": evidence,
-            "near_duplicates": [asdict(one) for one in found],
-        },
-        scratch=output.absolute().with_name(f"{output.name}.training"),
-        resume=resume,
-    )
-    del model
+    facts = {
+        "base": base,
+        "arch": arch,
+        "data": data_hashes([*dialogues, *dev, *test]),
+        "conversations": parts.sizes,
+        "trained_on": sorted(map(conversation_hash, parts.train)),
+        "evidence": evidence,
+        "near_duplicates": [asdict(one) for one in found],
+    }
+    if arch == "ngram":
+        report = None
+        count_ngrams(kept, waiting, generation, facts)
+    else:
+        model, tokenizer = _base(base) if arch == "transformer" else new_model(arch, base, settings.seed)
+        report = finetune(
+            model,
+            tokenizer,
+            kept,
+            chosen_by,
+            waiting,
+            settings=settings,
+            generation=generation,
+            facts=facts,
+            scratch=output.absolute().with_name(f"{output.name}.training"),
+            resume=resume,
+        )
+        del model
     if not is_first_process():
         return None
-    verdict = _verdict(base, waiting, judged_by, chosen_on=not parts.test)
+    known = None if arch != "transformer" or base == WARM_START else base
+    verdict = _verdict(known, waiting, judged_by, chosen_on=not parts.test)
     add_verdict(waiting, verdict)
     promoted = force or not verdict.worse
     if promoted:
@@ -154,11 +167,23 @@ def read_parts(
     skipped: list[Skipped] | None,
 ) -> Parts:
     """Read the dialogues, and hold some out where none are given for that."""
-    kept, chosen_by, judged_by = (read_dialogues(paths, skipped) for paths in (dialogues, dev, test))
+    kept, chosen_by, judged_by = (
+        _with_turns(read_dialogues(paths, skipped), skipped) for paths in (dialogues, dev, test)
+    )
     if not chosen_by:
         parts = split(kept, seed)
         return replace(parts, test=judged_by) if judged_by else parts
     return Parts(kept, chosen_by, judged_by)
+
+
+def _with_turns(dialogues: Sequence[Dialogue], skipped: list[Skipped] | None) -> list[Dialogue]:
+    """The dialogues that teach something; the others are reported."""
+    kept = [one for one in dialogues if any(turn_examples(one)) or any(rewrite_examples(one))]
+    if skipped is not None:
+        names = {one.id for one in kept}
+        reason = "no reply in it follows a user's message"
+        skipped += [Skipped(one.id, 0, reason) for one in dialogues if one.id not in names]
+    return kept
 
 
 def _warn(found: Sequence[NearDuplicate]) -> None:
@@ -221,11 +246,12 @@ def _base(base: str) -> tuple[Any, Any]:
     return load_seq2seq(base)
 
 
-def _verdict(base: str, tuned: Path, examples: Sequence[Example], *, chosen_on: bool) -> Verdict:
-    """Both models as they are served, on the same turns; a warm start has no base to be worse than."""
+def _verdict(base: str | None, tuned: Path, examples: Sequence[Example], *, chosen_on: bool) -> Verdict:
+    """Both models as they are served, on the same turns; what started from nothing has no base."""
+    served = NgramGenerator(tuned) if (tuned / COUNTS).is_file() else Seq2SeqGenerator(tuned)
     return judge(
-        None if base == WARM_START else answer_scores(Seq2SeqGenerator(base), examples),
-        answer_scores(Seq2SeqGenerator(tuned), examples),
+        None if base is None else answer_scores(Seq2SeqGenerator(base), examples),
+        answer_scores(served, examples),
         [example.dialogue for example in examples],
         measure="token F1",
         chosen_on=chosen_on,
