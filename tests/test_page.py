@@ -245,6 +245,15 @@ def test_a_busy_server(page: Any) -> None:
     assert page.locator("li.turn").count() == 1
 
 
+def test_a_passage_that_is_gone(page: Any) -> None:
+    turn = ask(page, EGG)
+    page.route("**/api/passages/**", lambda route: route.abort())
+    turn.locator(".citation").click()
+    assert "cannot be reached" in page.get_by_role("alert").inner_text()
+    ask(page, LIGHTS)
+    assert page.get_by_role("alert").count() == 0
+
+
 def test_a_server_that_asks_for_a_key(browser: Any, assistant: Assistant) -> None:
     with (
         browsing.serving(create_app(assistant, ServingSettings(api_keys=(KEY,)))) as address,

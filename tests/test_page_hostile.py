@@ -45,7 +45,7 @@ PAYLOADS = [wrap.format(tag.replace("{}", HIT)) for tag in TAGS for wrap in WRAP
 
 
 class Parrot:
-    """Repeats the passage it was given."""
+    """Repeats the passage that is asked for by its number."""
 
     name = "<img src=x onerror='window.hit=1'>"
 
@@ -53,10 +53,12 @@ class Parrot:
         return Prompt(turn.question)
 
     def generate(self, turns: Sequence[Turn]) -> list[str]:
-        return [turn.passages[0].text for turn in turns]
+        return ["".join(self.stream(turn)) for turn in turns]
 
     def stream(self, turn: Turn) -> Iterator[str]:
-        yield from re.split(r"(?<=[<>'\"])", turn.passages[0].text)
+        topic = turn.question.split()[0] + " "
+        (asked,) = [one.text for one in turn.passages if one.title.startswith(topic)]
+        yield from re.split(r"(?<=[<>'\"])", asked)
 
 
 def hostile_documents() -> list[Document]:
@@ -73,7 +75,7 @@ def hostile_documents() -> list[Document]:
 def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("hostile")
     with Index.build(hostile_documents(), folder / "index", embedder=models.WordEmbedder()) as index:
-        bot = Assistant(index, Parrot(), k=1, sessions=folder / "sessions.sqlite")
+        bot = Assistant(index, Parrot(), sessions=folder / "sessions.sqlite")
         with browsing.serving(create_app(bot)) as address:
             yield address
 
@@ -120,7 +122,7 @@ def test_a_hundred_payloads_run_no_script(browser: Any, base: str) -> None:
         page.evaluate("document.querySelectorAll('details.why').forEach(one => one.open = true)")
         citations = page.locator(".citation")
         assert citations.count() >= 100
-        for n in range(0, citations.count(), 4):
+        for n in range(0, citations.count(), 10):
             citations.nth(n).evaluate("node => node.click()")
             page.locator("dialog.sheet mark").wait_for()
             assert page.evaluate("document.querySelector('dialog.sheet h2').textContent").startswith("Topic")

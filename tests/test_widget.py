@@ -128,7 +128,8 @@ def test_ask_on_another_origin(page: Any) -> None:
 
 def test_the_conversation_goes_on_after_a_reload(page: Any) -> None:
     page.locator(".launcher").click()
-    ask(page, ASKED)
+    ask(page, ASKED).get_by_role("button", name="Bad answer").click()
+    page.locator("[aria-pressed=true]").wait_for()
     page.reload()
     page.locator(".launcher").click()
     page.locator("li.turn .foot").wait_for()

@@ -11,10 +11,11 @@ export class Conversation {
    * place: the element it fills. onStart(id): a new conversation got its name; onTurn(): a turn was kept;
    * onError(error): something failed that no turn can show; true when it was dealt with.
    */
-  constructor(place, client, { hint = "", onStart = () => {}, onTurn = () => {}, onError = () => false } = {}) {
+  constructor(place, client, { hint = [], onStart = () => {}, onTurn = () => {}, onError = () => false } = {}) {
     this.client = client;
     this.on = { start: onStart, turn: onTurn, error: onError };
     this.id = null;
+    this.last = 0; // the number of the last turn
     this.passage = new PassageDialog(client);
     this.earlier = element("button", { type: "button", class: "plain earlier", hidden: true,
       onclick: () => this.#loadEarlier() }, "Show earlier turns");
@@ -23,7 +24,8 @@ export class Conversation {
     this.scroll = element("div", { class: "scroll", tabindex: "0", role: "region",
       "aria-label": "Conversation" }, this.hint, this.earlier, this.turns);
     this.status = element("p", { class: "hidden", role: "status" });
-    place.append(this.scroll, this.#composer(), this.status, this.passage.node);
+    this.notice = element("p", { class: "failed notice", role: "alert", hidden: true });
+    place.append(this.scroll, this.notice, this.#composer(), this.status, this.passage.node);
     new IntersectionObserver(([seen]) => seen.isIntersecting && this.scroll.scrollTop < NEAR &&
       this.turns.children.length && this.#loadEarlier(), { root: this.scroll }).observe(this.earlier);
   }
@@ -38,6 +40,7 @@ export class Conversation {
     this.turns = list();
     this.scroll.append(this.turns);
     this.earlier.hidden = true;
+    this.notice.hidden = true;
     this.hint.hidden = Boolean(id);
     if (!id) return;
     try {
@@ -64,6 +67,7 @@ export class Conversation {
     const abort = new AbortController();
     this.abort = abort;
     this.hint.hidden = true;
+    this.notice.hidden = true;
     view.wait();
     this.turns.append(view.node);
     this.#toEnd();
@@ -197,7 +201,9 @@ export class Conversation {
   }
 
   #tell(error) {
-    if (!this.on.error(error)) this.status.textContent = error.message;
+    if (this.on.error(error)) return;
+    this.notice.textContent = error.message;
+    this.notice.hidden = false;
   }
 
   /** Change something, and stay at the end when the reader is there. */

@@ -49,14 +49,15 @@
       hint: [element("p", {}, "Ask a question. Answers come with the passage they rest on.")],
       onStart: (id) => sessionStorage.setItem("rag_chat_session", id),
     });
-    const kept = sessionStorage.getItem("rag_chat_session");
+    let kept = sessionStorage.getItem("rag_chat_session"); // to be opened once
 
     function show(open) {
       panel.hidden = !open;
       launcher.setAttribute("aria-expanded", String(open));
       if (!open) launcher.focus();
       else {
-        if (kept && !conversation.id && conversation.last === undefined) conversation.open(kept);
+        if (kept) conversation.open(kept);
+        kept = null;
         conversation.focus();
       }
     }
