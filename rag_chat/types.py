@@ -93,7 +93,7 @@ class Passage:
 class Hit:
     """A passage found for a query.
 
-    Higher scores are better. `score` is the cosine in [-1, 1] for dense search, the fused rank score for
+    Higher scores are better. `score` is the cosine in [-1, 1] for dense search, the fused score for
     hybrid and BM25 for lexical; `dense` and `lexical` keep the parts where they are known.
     """
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rag_chat.config import IndexSettings, SearchMode
 from rag_chat.errors import EmbedderMismatch, UsageError
 from rag_chat.index.embedding import SentenceTransformerEmbedder
-from rag_chat.retrieval.fusion import RRF_K, reciprocal_rank_fusion
+from rag_chat.retrieval.fusion import DENSE_SHARE, reciprocal_rank_fusion, score_fusion
 from rag_chat.retrieval.index import Index
 from rag_chat.retrieval.lexical import LexicalIndex, telling_words
 from rag_chat.types import Document, Retriever
@@ -55,10 +55,10 @@ def test_hybrid_is_the_fusion_of_both(tiny_index: Index) -> None:
     for query in QUERIES:
         dense = tiny_index.search(query, k=100, mode="dense")
         lexical = tiny_index.search(query, k=100, mode="lexical")
-        scores = {
-            passage.id: sum(1 / (RRF_K + hit.rank) for hit in [*dense, *lexical] if hit.passage == passage)
-            for passage in tiny_index.passages()
-        }
+        scores = dict.fromkeys((passage.id for passage in tiny_index.passages()), 0.0)
+        for found, share in ((dense, DENSE_SHARE), (lexical, 1 - DENSE_SHARE)):
+            for hit in found:
+                scores[hit.passage.id] += share * hit.score / found[0].score
         hits = tiny_index.search(query, k=6, mode="hybrid")
         assert [hit.score for hit in hits] == pytest.approx(sorted(scores.values(), reverse=True)[:6])
         cosines = {hit.passage.id: hit.dense for hit in dense}
@@ -199,6 +199,23 @@ def test_fusion(rankings: list[list[int]]) -> None:
         ranks = [ranking.index(one) + 1 for ranking in rankings if one in ranking]
         assert score == pytest.approx(sum(1 / (60 + rank) for rank in ranks))
     assert fused == sorted(fused, key=lambda item: (-item[1], item[0]))
+
+
+@given(
+    st.dictionaries(st.integers(0, 9), st.floats(-1, 1)), st.dictionaries(st.integers(0, 9), st.floats(0, 40))
+)
+def test_fused_scores(dense: dict[int, float], lexical: dict[int, float]) -> None:
+    fused = score_fusion(dense, lexical)
+    assert {one for one, _ in fused} == dense.keys() | lexical.keys()
+    assert fused == sorted(fused, key=lambda item: (-item[1], item[0]))
+    assert all(score <= 1 + 1e-9 for _, score in fused)
+    if fused and (first := fused[0][0]) in dense and max(dense.values()) > 0 and not any(lexical.values()):
+        assert dense[first] == max(dense.values())
+
+
+def test_the_lead_of_the_first_counts() -> None:
+    """By ranks 1 and 2 would tie: each is first once and second once."""
+    assert [one for one, _ in score_fusion({1: 0.9, 2: 0.8}, {2: 30.0, 1: 10.0})] == [2, 1]
 
 
 def test_fusion_weighs_rankings() -> None:

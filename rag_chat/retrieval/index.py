@@ -13,7 +13,7 @@ from rag_chat.errors import UsageError
 from rag_chat.index.dense import Ids, Vectors
 from rag_chat.index.embedding import AnyEmbedder
 from rag_chat.index.folder import IndexFolder
-from rag_chat.retrieval.fusion import reciprocal_rank_fusion
+from rag_chat.retrieval.fusion import score_fusion
 from rag_chat.retrieval.lexical import LexicalIndex
 from rag_chat.retrieval.reranking import RERANK_DEPTH, Reranker
 from rag_chat.types import Hit, Scalar
@@ -115,8 +115,8 @@ class Index(IndexFolder):
         ]
 
     def _fused(self, query: Vectors, k: int, dense: Scores, lexical: Scores) -> list[Hit]:
-        """Fuse both rankings; the cosine of a passage that only words found is worked out."""
-        best = dict(reciprocal_rank_fusion([list(dense), list(lexical)])[:k])
+        """Fuse both searches; the cosine of a passage that only words found is worked out."""
+        best = dict(score_fusion(dense, lexical)[:k])
         ids = np.array(list(best), dtype=np.int64)
         cosines = dict(zip(best, self.cosines(query, ids).tolist(), strict=True))
         return self._hits(best, k, cosines | {i: dense[i] for i in best if i in dense}, lexical)
