@@ -6,6 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -90,12 +91,13 @@ def test_a_kill_at_any_moment_loses_nothing(operation: str, kills: int, tmp_path
 
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(30, marks=pytest.mark.slow)])
-def test_readers_see_whole_states_and_none_twice(seconds: int, tmp_path: Path) -> None:
+def test_readers_see_whole_states_and_none_goes_back(seconds: int, tmp_path: Path) -> None:
     count, readers = 24, 8
     Index.build(versions(count, 1), tmp_path / "index", embedder=HashingEmbedder()).close()
-    running = [child(keep_reading, tmp_path / "index", count) for _ in range(readers)]
-    connections = [one.__enter__()[1] for one in running]
-    with child(keep_committing, tmp_path / "index") as (process, writer):
+    with ExitStack() as running:
+        readings = [child(keep_reading, tmp_path / "index", count) for _ in range(readers)]
+        connections = [running.enter_context(one)[1] for one in readings]
+        process, writer = running.enter_context(child(keep_committing, tmp_path / "index"))
         time.sleep(seconds)
         assert process.is_alive()  # no reader has come in its way
         commits = 0
@@ -104,8 +106,6 @@ def test_readers_see_whole_states_and_none_twice(seconds: int, tmp_path: Path) -
         for connection in connections:
             connection.send("stop")
         results = [connection.recv() for connection in connections]
-    for one in running:
-        one.__exit__(None, None, None)
     reads, seen, wrong = zip(*results, strict=True)
     sys.stdout.write(f"{readers} readers, {commits} commits, {sum(reads)} reads, {sum(seen)} versions seen\n")
     assert [one for problems in wrong for one in problems] == []
