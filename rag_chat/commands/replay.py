@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def replay(
         emit(found)
 
 
-def _say(trace: dict[str, Any], different: list[tuple[str, Any, Any]]) -> None:
+def _say(trace: Mapping[str, Any], different: list[tuple[str, Any, Any]]) -> None:
     say(f"{trace['turn']}. {one_line(trace['question'])}: {'' if different else 'the same'}")
     for what, old, new in different:
         say(f"   {what}\n     was {one_line(str(old)):.{SHOWN}}\n     is  {one_line(str(new)):.{SHOWN}}")
