@@ -130,17 +130,17 @@ def test_what_was_sent_is_never_taken_back(running: list[str]) -> None:
     assert "".join([*told, *pieces.rest(last)]) == last
 
 
-def test_many_are_told_together_as_each_alone(generator: Seq2SeqGenerator) -> None:
+def test_many_are_told_together_as_each_alone(reader: Seq2SeqGenerator) -> None:
     turns = [*TURNS, *OTHERS]
     said: dict[int, list[str]] = {row: [] for row in range(len(turns))}
     whole: dict[int, Generated] = {}
-    for row, one in generator.stream_many(turns, lambda _: True):
+    for row, one in reader.stream_many(turns, lambda _: True):
         assert row not in whole
         if isinstance(one, Generated):
             whole[row] = one
         else:
             said[row].append(one)
-    alone = generator.generate(turns)
+    alone = reader.generate(turns)
     assert [whole[row].text for row in range(len(turns))] == [one.text for one in alone]
     assert ["".join(said[row]) for row in range(len(turns))] == [one.text for one in alone]
 
