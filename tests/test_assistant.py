@@ -86,6 +86,15 @@ def test_an_answer_without_support_is_kept_and_marked(tiny_index: Index) -> None
     assert "supports" in answer.reason
 
 
+def test_what_no_document_can_know_is_not_answered(tiny_index: Index) -> None:
+    weather, hello = "How is the weather today?", "Hello!"
+    assistant = Assistant(tiny_index, Scripted({weather: "Volcano hikes are open.", hello: "Hello! Ask me."}))
+    answer = assistant.ask(weather)
+    assert (answer.text, answer.abstained) == (ABSTENTION, True)
+    assert "today" in answer.reason
+    assert assistant.ask(hello).text == "Hello! Ask me."
+
+
 def test_a_filter_that_leaves_nothing_abstains(tiny_index: Index, scripted: Scripted) -> None:
     answer = Assistant(tiny_index, scripted).ask(TEA, filter={"topic": "music"})
     assert answer.abstained

@@ -14,6 +14,10 @@ from rag_chat.types import Embedder, Generated, Hit, Turn
 
 ABSTENTION = "I could not find that in my documents."
 
+# What documents written earlier cannot know: "How is the weather today?"
+_NOW = re.compile(
+    r"\b(?:today|tonight|tomorrow|yesterday|right now|this (?:week|weekend|month))\b", re.IGNORECASE
+)
 _MARKS = re.compile(r"^[\W_]+|[\W_]+$")
 
 
@@ -40,6 +44,9 @@ def judge(
         return _abstain("Nothing in the index matches the question.")
     if says_nothing(said.text):
         return _abstain("The passages found do not answer the question.")
+    now = _NOW.search(turn.question)
+    if now and not any(now.group().lower() in passage.text.lower() for passage in turn.passages):
+        return _abstain(f"The passages found do not tell of {now.group().lower()}.")
     support = find_support(
         said.text,
         turn.passages,
