@@ -44,9 +44,6 @@ def judge(
         return _abstain("Nothing in the index matches the question.")
     if says_nothing(said.text):
         return _abstain("The passages found do not answer the question.")
-    now = _NOW.search(turn.question)
-    if now and not any(now.group().lower() in passage.text.lower() for passage in turn.passages):
-        return _abstain(f"The passages found do not tell of {now.group().lower()}.")
     support = find_support(
         said.text,
         turn.passages,
@@ -55,6 +52,9 @@ def judge(
         attention=said.attention,
     )
     confidence = None
+    now = _NOW.search(turn.question)
+    if now and not any(now.group().lower() in cited.quote.lower() for cited in support.citations):
+        return _abstain(f"The passages found do not tell of {now.group().lower()}.")
     threshold = calibration.threshold if calibration else None
     if calibration and threshold is not None:
         known = features(turn, _measured(evidence.hits, turn, embedder), said, support)
