@@ -118,8 +118,8 @@ def ways(threads: int) -> dict[str, Run]:
         FLOOR: plain(reader()),
         "transformers fp32, as served": ours(TorchDecoder(reader())),
         "torch dynamic int8": plain(dynamic),
-        "ONNX Runtime fp32": ours(OnnxDecoder(reader(), int8=False)),
-        "ONNX Runtime int8, as served": ours(OnnxDecoder(reader())),
+        "ONNX Runtime fp32, as served": ours(OnnxDecoder(reader())),
+        "ONNX Runtime, decoding in int8": ours(OnnxDecoder(reader(), int8=True)),
     }
     try:
         found |= {f"CTranslate2 {kind}": ctranslate2(kind, threads) for kind in ("float32", "int8")}
@@ -183,7 +183,7 @@ def agreement(count: int, index: Path | None, way: Fuse) -> dict[str, float]:
         texts = tokenizer.batch_decode([a.ids for a in answers], skip_special_tokens=True)
         return 100 * statistics.mean(token_f1(t, e.target) for t, e in zip(texts, examples, strict=True))
 
-    decoders = {"int8": OnnxDecoder(model.eval()), "fp32": OnnxDecoder(model, int8=False)}
+    decoders = {"int8": OnnxDecoder(model.eval(), int8=True), "fp32": OnnxDecoder(model)}
     exact = said(TorchDecoder(model))
     result: dict[str, float] = {"prompts": len(turns), "f1_transformers": f1(exact)}
     for name, decoder in decoders.items():

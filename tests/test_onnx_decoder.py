@@ -56,7 +56,7 @@ def bart() -> Any:
 @pytest.mark.parametrize("limits", [Limits(1), Limits(24), Limits(24, bias=(17, 1.5))])
 def test_in_32_bit_it_is_transformers(bart: Any, limits: Limits) -> None:
     wanted = TorchDecoder(bart).decode(*TURNS, limits)
-    found = OnnxDecoder(bart, int8=False).decode(*TURNS, limits)
+    found = OnnxDecoder(bart).decode(*TURNS, limits)
     assert [one.ids for one in found] == [one.ids for one in wanted]
     assert max(len(one.ids) for one in found) == limits.tokens
     for one, other in zip(found, wanted, strict=True):
@@ -66,7 +66,7 @@ def test_in_32_bit_it_is_transformers(bart: Any, limits: Limits) -> None:
 
 
 def test_in_8_bit_a_turn_has_one_answer_whatever_its_company(bart: Any) -> None:
-    decoder = OnnxDecoder(bart)
+    decoder = OnnxDecoder(bart, int8=True)
     alone = [decoder.decode(TURNS[0][i : i + 1], TURNS[1][i : i + 1], Limits(24))[0] for i in range(3)]
     assert decoder.decode(*TURNS, Limits(24)) == alone
     assert [sum(one.attention) for one in alone] == pytest.approx([1.0] * 3)
@@ -104,12 +104,18 @@ def test_it_is_not_chosen_where_it_cannot_be_had(bart: Any, monkeypatch: pytest.
     assert fast_decoder(bart) is None
 
 
-def test_weights_that_8_bit_cannot_hold_stay_in_32(
+def test_where_it_computes_something_else_it_is_not_used(
     bart: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(onnx_decoder, "INT8_LARGEST", 1)
+    exact = onnx_decoder._weights
+
+    def broken(*given: Any) -> dict[str, Any]:
+        weights = exact(*given)
+        return weights | {"shared.table": -weights["shared.table"]}
+
+    monkeypatch.setattr(onnx_decoder, "_weights", broken)
     assert fast_decoder(bart) is None
-    assert "too few" in caplog.text
+    assert "something else" in caplog.text
 
 
 def test_a_failure_is_told_as_any_readers(trained_reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:

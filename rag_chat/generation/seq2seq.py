@@ -38,8 +38,8 @@ class Seq2SeqGenerator:
 
     model: a folder, a model name, or "reader" for the packaged one. device: as torch names it; by
     default CUDA in bfloat16, else Apple's MPS, else the CPU, both in float32 (T5 overflows in float16).
-    fast: on the CPU a greedy BART model, as the packaged one, is run in 8 bit by ONNX Runtime where the
-    extra `fast` is installed (docs/performance.md says what that gains and costs).
+    fast: on the CPU a greedy BART model, as the packaged one, is run by ONNX Runtime, in float32 too, where
+    the extra `fast` is installed (benchmarks/generation.py measures it).
     Raises ModelError when the model cannot be loaded or was trained on another prompt version.
     """
 
