@@ -23,7 +23,7 @@ from rag_chat.training.run import train
 from rag_chat.types import Dialogue, Message, Turn
 
 NEURAL = ((RnnConfig, RnnSeq2Seq), (CnnConfig, CnnSeq2Seq))
-EASY = replace(models.QUICK, epochs=20, eval_every=100)
+EASY = replace(models.QUICK, epochs=40, eval_every=100)
 
 
 @pytest.fixture
