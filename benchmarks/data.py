@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-DATA = Path(os.environ.get("RAG_CHAT_DATA") or Path(__file__).parents[2] / "shared" / "data")
+# Public corpora, which are not part of this repository.
+DATA = Path(os.environ.get("RAG_CHAT_DATA", "data"))
 PROSE = ["openstax", "handbooks", "government", "manuals", "technical_books"]
 NOISE = 0.6  # length of the noise added to a unit vector: cosine with its origin about 0.86
 

@@ -127,5 +127,5 @@ def _count(
 ) -> None:
     text = [*before, *said, END]
     for place in range(len(before), len(text)):
-        for context in contexts(text[:place]):
+        for context in contexts(text[max(0, place - ORDER + 1) : place]):
             counts[context][text[place]] += weight  # type: ignore[assignment]  # typeshed has whole counts
