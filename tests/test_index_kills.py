@@ -98,18 +98,18 @@ def test_readers_see_whole_states_and_none_goes_back(seconds: int, tmp_path: Pat
         readings = [child(keep_reading, tmp_path / "index", count) for _ in range(readers)]
         connections = [running.enter_context(one)[1] for one in readings]
         process, writer = running.enter_context(child(keep_committing, tmp_path / "index"))
-        time.sleep(seconds)
-        assert process.is_alive()  # no reader has come in its way
-        commits = 0
-        while writer.poll():
-            commits = writer.recv()
+        started, commits = time.monotonic(), 0
+        while time.monotonic() - started < seconds or commits < 3:  # a busy machine takes its time
+            assert time.monotonic() - started < seconds + 60
+            assert process.is_alive()  # no reader has come in its way
+            if writer.poll(0.1):
+                commits = writer.recv()
         for connection in connections:
             connection.send("stop")
         results = [connection.recv() for connection in connections]
     reads, seen, wrong = zip(*results, strict=True)
     sys.stdout.write(f"{readers} readers, {commits} commits, {sum(reads)} reads, {sum(seen)} versions seen\n")
     assert [one for problems in wrong for one in problems] == []
-    assert commits > 2
     assert min(reads) > 0
     assert sum(seen) > readers
 

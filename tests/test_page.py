@@ -174,6 +174,7 @@ def test_reload_and_continue(page: Any, base: str) -> None:
     page.click("#new")
     assert page.locator("li.turn").count() == 0
     ask(page, EGG)
+    page.locator("#sessions a").nth(1).wait_for()
     assert page.locator("#sessions a").count() == 2
     page.go_back()
     page.go_back()

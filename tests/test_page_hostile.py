@@ -86,10 +86,18 @@ def browser() -> Iterator[Any]:
         yield one
 
 
+def _careless(route: Any) -> None:
+    """An empty page without a policy; what else is asked for is not there."""
+    found = route.request.url.endswith("/careless")
+    route.fulfill(status=200 if found else 404, content_type="text/html", body="<body></body>")
+
+
 def test_the_payloads_are_live(browser: Any) -> None:
     """Where a page is careless they do run: without this the tests below would show nothing."""
     assert len(PAYLOADS) == len(set(PAYLOADS)) == 100
     with browsing.new_page(browser) as page:
+        page.route("**/*", _careless)
+        page.goto("http://127.0.0.1/careless")
         page.evaluate(
             """payloads => {
               for (const payload of payloads) {

@@ -38,6 +38,7 @@ def save_checkpoint(model: Any, tokenizer: Any, folder: Path, generation: Genera
 def save_folder(folder: Path, generation: GenerationSettings, write: Callable[[Path], None]) -> None:
     """Write what `write` puts into a folder, with its card, whole or not at all: see `save_checkpoint`."""
     check_replaceable(folder)
+    _mend(folder)
     fresh = folder.absolute().with_name(f"{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     write(fresh)
@@ -53,15 +54,20 @@ def save_folder(folder: Path, generation: GenerationSettings, write: Callable[[P
 def move_checkpoint(fresh: Path, folder: Path) -> None:
     """Let one folder take the place of another; raises ModelError when that is not a model."""
     check_replaceable(folder)
-    folder = folder.absolute()
-    old = folder.with_name(f"{folder.name}.old")
-    if old.exists() and not folder.exists():
-        old.rename(folder)  # an earlier run was killed between the two renamings below
-    shutil.rmtree(old, ignore_errors=True)
+    folder, old = folder.absolute(), _mend(folder)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _mend(folder: Path) -> Path:
+    """Undo what a kill between the two renamings of `move_checkpoint` left; return where the old goes."""
+    old = folder.absolute().with_name(f"{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    return old
 
 
 def check_replaceable(folder: Path) -> None:

@@ -62,7 +62,7 @@ def show_session(
     session: SessionId,
     service: TheService,
     owner: TheOwner,
-    before: Annotated[int | None, Query(ge=1, description="Only turns before this one.")] = None,
+    before: Annotated[int | None, Query(ge=1, lt=2**63, description="Only turns before this one.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> SessionTurns:
     """Show the last turns of a conversation, oldest first, and how each was answered."""
