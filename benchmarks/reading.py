@@ -19,7 +19,8 @@ from pathlib import Path
 
 from rag_chat import Assistant, Index
 from rag_chat.assistant import Request
-from rag_chat.evaluation.metrics import exact_match, mean_interval, normalise, token_f1
+from rag_chat.evaluation.intervals import mean_interval
+from rag_chat.evaluation.metrics import exact_match, repetition, token_f1
 from rag_chat.training.recipe.corpora import quoref_rows
 from rag_chat.training.recipe.exercises import read_rows, set_aside
 from rag_chat.types import Answer, Document, Message, Passage
@@ -83,7 +84,7 @@ def measure(bot: Assistant, questions: Sequence[Question]) -> dict[str, object]:
         "questions": len(pairs),
         "f1": _percent([_best(token_f1, a, q) for a, q in pairs]),
         "exact": _percent([_best(exact_match, a, q) for a, q in pairs]),
-        "repetitive": sum(_repeats(a.text) for a in said) / len(said),
+        "repetition": sum(repetition(a.text) for a in said) / len(said),
     }
     without = [a.abstained for a, q in zip(said, questions, strict=True) if not q.answers]
     if without:
@@ -101,13 +102,6 @@ def _best(score: Callable[[str, str], float], answer: Answer, question: Question
 
 def _percent(scores: Sequence[float]) -> list[float]:
     return [round(100 * value, 1) for value in mean_interval(scores)]
-
-
-def _repeats(text: str) -> bool:
-    """Whether three words in a row come back at once: a loop, or close to one."""
-    words = normalise(text).split()
-    threes = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
-    return len(threes) - len(set(threes)) >= 2
 
 
 def main() -> None:
