@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rag_chat.conversation.abstention import Calibration, read_calibration
-from rag_chat.conversation.evidence import Evidence, find_evidence, given_evidence
+from rag_chat.conversation.evidence import Evidence, find_evidence, given_evidence, turn_with
 from rag_chat.conversation.memory import Memory, with_memories
-from rag_chat.conversation.query import depends_on_history, plan, stand_alone
+from rag_chat.conversation.query import depends_on_history, plan
 from rag_chat.conversation.session import Session
 from rag_chat.conversation.sessions import SessionStore, new_session_id
 from rag_chat.conversation.verdict import ABSTENTION, bare, judge
@@ -220,7 +220,7 @@ class Assistant:
         share = {name: ms / max(1, len(requests)) for name, ms in timings.items()}
         settings = {"k": self.k, "filter": dict(filter or {}), "index": str(self.index.path)}
         return [
-            _Prepared(_turn(request, one), one, settings, share)
+            _Prepared(turn_with(request.question, request.history, one.hits), one, settings, share)
             for request, one in zip(requests, evidence, strict=True)
         ]
 
@@ -283,12 +283,6 @@ class Assistant:
     @cached_property
     def _model_hash(self) -> str:
         return card_hash(folder) if (folder := self._folder) else ""
-
-
-def _turn(request: Request, evidence: Evidence) -> Turn:
-    passages = tuple(hit.passage for hit in evidence.hits)
-    query = stand_alone(request.question, request.history)
-    return Turn(request.question, request.history, passages, query)
 
 
 def _digest(text: str) -> str:

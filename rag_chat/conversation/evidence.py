@@ -6,9 +6,10 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from rag_chat.conversation.query import stand_alone
 from rag_chat.retrieval.fusion import fuse_hits
 from rag_chat.retrieval.index import Index
-from rag_chat.types import Hit, Passage, Query, Scalar
+from rag_chat.types import Hit, Message, Passage, Query, Scalar, Turn
 
 DEPTH = 30  # of each query's ranking
 ALIKE = 0.2
@@ -53,6 +54,12 @@ def find_evidence(
     out = [sources for plan, sources in zip(plans, excluded, strict=True) for _ in plan]
     found = iter(index.search_many(flat, max(k, DEPTH), filter=filter, exclude_sources=out))
     return [_fused(plan, [next(found) for _ in plan], k) for plan in plans]
+
+
+def turn_with(question: str, history: Sequence[Message], hits: Sequence[Hit]) -> Turn:
+    """The turn as a generator sees it, with what was found for it."""
+    passages = tuple(hit.passage for hit in hits)
+    return Turn(question, tuple(history), passages, stand_alone(question, history))
 
 
 def _fused(plan: Sequence[str], rankings: Sequence[Sequence[Hit]], k: int) -> Evidence:

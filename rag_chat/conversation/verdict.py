@@ -44,13 +44,7 @@ def judge(
         return _abstain("Nothing in the index matches the question.")
     if says_nothing(said.text):
         return _abstain("The passages found do not answer the question.")
-    support = find_support(
-        said.text,
-        turn.passages,
-        question=turn.question,
-        embedder=embedder,
-        attention=said.attention,
-    )
+    support = support_of(said, turn, embedder)
     confidence = None
     now = _NOW.search(turn.question)
     if now and not any(now.group().lower() in cited.quote.lower() for cited in support.citations):
@@ -65,6 +59,17 @@ def judge(
             )
     reason = "" if support.citations else "No passage supports this answer."
     return Verdict(said.text, False, reason, support, confidence)
+
+
+def support_of(said: Generated, turn: Turn, embedder: Embedder) -> Support:
+    """What the passages of a turn support of what was said; serving and calibration both ask it here."""
+    return find_support(
+        said.text,
+        turn.passages,
+        question=turn.question,
+        embedder=embedder,
+        attention=said.attention,
+    )
 
 
 def _measured(hits: Sequence[Hit], turn: Turn, embedder: Embedder) -> Sequence[Hit]:

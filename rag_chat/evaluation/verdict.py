@@ -27,19 +27,21 @@ def verdict(main: str, differences: Mapping[str, Interval], retrieval: Mapping[s
 
 
 def _compared(what: str, nothing: str, gain: Interval) -> str:
-    if gain[1] > 0:
-        return f"{what} raised F1 by {points(gain)}"
-    if gain[2] < 0:
-        return f"{what} lowered F1 by {points(_negated(gain))}"
-    return f"{what} {nothing} (F1 {signed(gain)})"
+    return _told(what, gain, "raised F1 by {}", "lowered F1 by {}", nothing)
 
 
 def _against(main: str, nothing: str, gain: Interval) -> str:
+    above, below = (f"is {{}} points of F1 {side} the extractive reader" for side in ("above", "below"))
+    return _told(main, gain, above, below, nothing)
+
+
+def _told(what: str, gain: Interval, above: str, below: str, nothing: str) -> str:
+    """Which of three things a difference says; its points go where the braces are."""
     if gain[1] > 0:
-        return f"{main} is {points(gain)} points of F1 above the extractive reader"
+        return f"{what} {above.format(points(gain))}"
     if gain[2] < 0:
-        return f"{main} is {points(_negated(gain))} points of F1 below the extractive reader"
-    return f"{main} {nothing} (F1 {signed(gain)})"
+        return f"{what} {below.format(points(_negated(gain)))}"
+    return f"{what} {nothing} (F1 {signed(gain)})"
 
 
 def _limit(gold: Interval | None, recall: Interval | None, k: int) -> str:

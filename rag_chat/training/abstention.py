@@ -19,8 +19,9 @@ from rag_chat.conversation.abstention import (
     risk_coverage,
     sigmoid,
 )
-from rag_chat.conversation.evidence import find_evidence
-from rag_chat.conversation.query import plan, stand_alone
+from rag_chat.conversation.evidence import find_evidence, turn_with
+from rag_chat.conversation.query import plan
+from rag_chat.conversation.verdict import support_of
 from rag_chat.errors import TrainingError
 from rag_chat.evaluation.cases import Case, cases
 from rag_chat.evaluation.metrics import token_f1
@@ -90,9 +91,7 @@ def try_out(dialogues: Sequence[Dialogue], index: Index, generator: Generator, *
 
 
 def _turn(case: Case, hits: Sequence[Hit]) -> Turn:
-    question, history = case.request.question, case.request.history
-    passages = tuple(hit.passage for hit in hits)
-    return Turn(question, history, passages, stand_alone(question, history))
+    return turn_with(case.request.question, case.request.history, hits)
 
 
 def _without_fact(case: Case, hits: Sequence[Hit]) -> tuple[Hit, ...]:
@@ -104,13 +103,7 @@ def _without_fact(case: Case, hits: Sequence[Hit]) -> tuple[Hit, ...]:
 
 def _trial(case: Case, hits: Sequence[Hit], natural: bool, said: Generated, embedder: Embedder) -> Trial:
     turn = _turn(case, hits)
-    support = find_support(
-        said.text,
-        turn.passages,
-        question=turn.question,
-        embedder=embedder,
-        attention=said.attention,
-    )
+    support = support_of(said, turn, embedder)
     return Trial(
         dialogue=case.dialogue,
         known=tuple(features(turn, hits, said, support)),
