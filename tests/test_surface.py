@@ -54,6 +54,7 @@ def test_copies_the_evidence(said: str, restored: str) -> None:
 @pytest.mark.parametrize(
     ("said", "restored"),
     [
+        ("i am a rag _ chat assistant", "I am a rag_chat assistant"),
         ("yes , i think so . it ' s fine .", "Yes, I think so. It's fine."),
         ('she said " hello there " twice', 'She said "hello there" twice'),
         ("the dogs ' tails", "The dogs' tails"),

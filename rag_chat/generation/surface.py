@@ -18,8 +18,8 @@ LOOKAHEAD = 4
 """Where a copied run begins is settled by so many tokens, so that a stream can follow that far behind."""
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_NO_SPACE_BEFORE = frozenset(".,;:!?)]}%°'’”-/")
-_NO_SPACE_AFTER = frozenset("([{$£€¥“-/")
+_NO_SPACE_BEFORE = frozenset(".,;:!?)]}%°'’”-/_")
+_NO_SPACE_AFTER = frozenset("([{$£€¥“-/_")
 _APOSTROPHES = frozenset("'’")
 _ENDINGS = frozenset(("s", "t", "re", "ve", "ll", "d", "m"))  # of it's, don't, we're, ...
 _SENTENCE_END = frozenset(".!?")
