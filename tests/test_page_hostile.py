@@ -17,14 +17,14 @@ from rag_chat.types import Document, Prompt, Turn
 pytest.importorskip("fastapi", reason="needs rag-chat[serve]")
 from rag_chat.serving.app import STATIC, create_app
 
-HIT = "window.hit=(window.hit||0)+1"
+HIT = "top.hit=(top.hit||0)+1"  # `top`: a frame that counts in its own window would set the page back to 1
 TAGS = [
     "<script>{}</script>",
     "<img src=x onerror='{}'>",
     "<svg onload='{}'></svg>",
     "<svg><script>{}</script></svg>",
-    "<iframe srcdoc='<script>parent.{}</script>'></iframe>",
-    "<iframe src='javascript:parent.{}'></iframe>",
+    "<iframe srcdoc='<script>{}</script>'></iframe>",
+    "<iframe src='javascript:{}'></iframe>",
     "<a href='javascript:{}' autofocus onfocus='{}'>x</a>",
     "<input autofocus onfocus='{}'>",
     "<details open ontoggle='{}'>x</details>",
@@ -108,7 +108,7 @@ def test_the_payloads_are_live(browser: Any) -> None:
             }""",
             PAYLOADS,
         )
-        browsing.until(page, "window.hit > 20")
+        browsing.until(page, "window.hit > 40")
 
 
 def test_a_hundred_payloads_run_no_script(browser: Any, base: str) -> None:
