@@ -1,14 +1,13 @@
-"""Settings with their units; unknown names are refused."""
+"""Settings with their units; unknown names, and values of another type, are refused."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rag_chat.errors import UsageError
 from rag_chat.types import Precision
@@ -111,17 +110,21 @@ Settings = TypeVar("Settings", IndexSettings, GenerationSettings, TrainingSettin
 
 
 def from_mapping(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
-    """Build settings from a mapping, refusing unknown names with the nearest known one.
+    """Build settings from a mapping, refusing unknown names with the nearest known one, and wrong values.
 
     Values may be text, as a command line gives them: they are read as JSON where they are JSON.
     """
-    known = [f.name for f in dataclasses.fields(kind)]
+    known = get_type_hints(kind)
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known settings: {', '.join(known)}."
             raise UsageError(f"Unknown setting {name!r}.", hint)
-    return kind(**{name: _read(value) for name, value in values.items()})
+    read = {name: _read(value) for name, value in values.items()}
+    for name, value in read.items():
+        if not _fits(value, known[name]):
+            raise UsageError(f"{name} cannot be {value!r}.", f"Give {_described(known[name])}.")
+    return kind(**read)
 
 
 def _read(value: Any) -> Any:
@@ -129,3 +132,26 @@ def _read(value: Any) -> Any:
     with contextlib.suppress(ValueError, TypeError):
         return json.loads(value)
     return value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type; a whole number is a float too, and a list a tuple."""
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in inner
+    if get_origin(kind) is tuple:
+        return isinstance(value, list | tuple) and all(_fits(one, inner[0]) for one in value)
+    if inner:
+        return any(_fits(value, one) for one in inner)
+    return type(value) is kind or (kind is float and type(value) is int)
+
+
+def _described(kind: Any) -> str:
+    """An annotated type in words."""
+    inner = get_args(kind)
+    if get_origin(kind) is Literal:
+        return f"one of: {', '.join(map(str, inner))}"
+    if get_origin(kind) is tuple:
+        return f"a list, of {_described(inner[0])}"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return words[next((one for one in inner if one in words), kind)]

@@ -44,3 +44,33 @@ def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
     assert caught.value.problem == "Unknown setting 'learning_rat'."
     with pytest.raises(UsageError, match="Known settings: input_tokens, answer_tokens, beams"):
         from_mapping(GenerationSettings, {"zzz": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "fix"),
+    [
+        (TrainingSettings, "learning_rate", "abc", "a number"),
+        (TrainingSettings, "batch_size", "1.5", "a whole number"),
+        (TrainingSettings, "batch_size", "true", "a whole number"),
+        (TrainingSettings, "half", "1", "true or false"),
+        (TrainingSettings, "cross_learning_rate", "high", "a number"),
+        (IndexSettings, "index_type", "tree", "one of: auto, flat, hnsw, ivf, ivfpq"),
+        (IndexSettings, "embedder", 3, "text"),
+        (GenerationSettings, "skills", "answer", "a list, of one of: answer, rewrite, unanswerable"),
+    ],
+)
+def test_values_of_another_type_are_refused(
+    kind: type[IndexSettings] | type[GenerationSettings] | type[TrainingSettings],
+    name: str,
+    value: object,
+    fix: str,
+) -> None:
+    with pytest.raises(UsageError, match=f"^{name} cannot be ") as caught:
+        from_mapping(kind, {name: value})
+    assert caught.value.fix == f"Give {fix}."
+
+
+def test_text_is_read_as_what_it_stands_for() -> None:
+    given = {"learning_rate": "1", "cross_learning_rate": "null", "half": "true", "seed": "7"}
+    settings = TrainingSettings(learning_rate=1, cross_learning_rate=None, half=True, seed=7)
+    assert from_mapping(TrainingSettings, given) == settings
