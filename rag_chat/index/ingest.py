@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -48,12 +49,18 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A document that is new or changed, cut into passages and not yet embedded."""
+    """A document that is new, or changed (`replaces`), cut into passages and not yet embedded."""
 
     given: Input
     document: Document
     hash: bytes
     passages: Sequence[Passage]
+    replaces: bool
+
+    def entry(self, vectors: Vectors) -> Entry:
+        """What is stored, with the vectors (n, dim) of its passages."""
+        kind, origin = kind_of(self.given.item), self.given.origin
+        return Entry(self.document, kind, origin, self.hash, self.passages, vectors, self.replaces)
 
 
 class Ingest:
@@ -80,6 +87,7 @@ class Ingest:
         self._started = time.monotonic()
         self._seen: set[str] = set()
         self._pending: list[Prepared] = []
+        self._waiting = 0  # passages of those pending
         self._moved: dict[str, str] = {}
         self._left: set[str] = set()
         self._added = self._updated = self._unchanged = self._removed = self._written = 0
@@ -112,10 +120,15 @@ class Ingest:
             return
         self._added += stored is None
         self._updated += stored is not None
-        token_spans = token_spans_of(self._embedder())
-        self._pending.append(prepare(given, digest, token_spans, self._settings))
-        if sum(len(one.passages) for one in self._pending) >= BATCH_PASSAGES:
+        prepared = prepare(given, digest, self._token_spans, self._settings, replaces=stored is not None)
+        self._pending.append(prepared)
+        self._waiting += len(prepared.passages)
+        if self._waiting >= BATCH_PASSAGES:
             self.flush()
+
+    @cached_property
+    def _token_spans(self) -> TokenSpans:
+        return token_spans_of(self._embedder())
 
     def _objection(self, given: Input, source: str, stored: State | None) -> str:
         """Say why taking an item would lose another one ("": it would not)."""
@@ -141,19 +154,17 @@ class Ingest:
 
     def flush(self) -> None:
         """Embed what is pending and commit it."""
-        pending, self._pending = self._pending, []
+        pending, self._pending, self._waiting = self._pending, [], 0
         moved, self._moved = self._moved, {}
         if not pending and not moved:
             return
-        vectors = self._vectors([p.search_text for one in pending for p in one.passages])
+        texts = [p.search_text for one in pending for p in one.passages]
+        ends = np.cumsum([len(one.passages) for one in pending])
+        parts = np.split(self._vectors(texts), ends[:-1]) if pending else []
         with self._store.database.transaction():
-            for one in pending:
-                mine, vectors = np.split(vectors, [len(one.passages)])
-                kind = kind_of(one.given.item)
-                entry = Entry(one.document, kind, one.given.origin, one.hash, one.passages, mine)
-                self._store.put(entry)
+            self._store.put([one.entry(mine) for one, mine in zip(pending, parts, strict=True)])
             self._store.move(moved)
-        self._written += sum(len(one.passages) for one in pending)
+        self._written += len(texts)
         if self._progress:
             self._progress(len(self._seen), self._written)
 
@@ -202,14 +213,16 @@ class Ingest:
         )
 
 
-def prepare(given: Input, digest: bytes, token_spans: TokenSpans, settings: IndexSettings) -> Prepared:
+def prepare(
+    given: Input, digest: bytes, token_spans: TokenSpans, settings: IndexSettings, *, replaces: bool
+) -> Prepared:
     """Cut one item into passages."""
     item: Item = given.item
     if isinstance(item, Dialogue):
         passages = chunk_dialogue(item, token_spans, chunk_tokens=settings.chunk_tokens)
-        return Prepared(given, dialogue_document(item), digest, passages)
+        return Prepared(given, dialogue_document(item), digest, passages, replaces)
     passages = chunk_document(item, token_spans, chunk_tokens=settings.chunk_tokens, overlap=settings.overlap)
-    return Prepared(given, item, digest, passages)
+    return Prepared(given, item, digest, passages, replaces)
 
 
 @contextmanager

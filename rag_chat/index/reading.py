@@ -172,7 +172,8 @@ class Reader:
     def vectors_of(self, hashes: Sequence[bytes]) -> dict[bytes, Vectors]:
         """Return the stored vectors (dim,) of texts known by their hash; unknown ones are left out."""
         query = "SELECT passage, text_hash, vector, checksum FROM vectors WHERE text_hash = ? LIMIT 1"
-        found = {one: self._all(query, one) for one in set(hashes)}
+        with self.database.snapshot() as connection:
+            found = {one: connection.execute(query, (one,)).fetchall() for one in set(hashes)}
         return {one: self._matrix(rows)[1][0] for one, rows in found.items() if rows}
 
     def check_lexical(self) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rag_chat.index.reading import VECTOR_TYPE, Ids, Reader, State, Vectors
 from rag_chat.index.rows import as_json, checksum, content_of, tags_of, text_hash
 from rag_chat.index.schema import crc
 from rag_chat.types import Document, Kind, Passage
 
+Numbered = Iterable[tuple[int, Passage]]
+
 __all__ = ["Entry", "Ids", "State", "Store", "Vectors"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A document as it is stored, with its passages and their vectors (n, dim) float32, unit rows."""
+    """A document as it is stored, with its passages and their vectors (n, dim) float32, unit rows.
+
+    `replaces`: an earlier version of it is stored.
+    """
 
     document: Document
     kind: Kind
@@ -24,53 +30,46 @@ class Entry:
     hash: bytes
     passages: Sequence[Passage]
     vectors: Vectors
+    replaces: bool
 
 
 class Store(Reader):
     """Reads and writes the rows of one database; writes are always inside database.transaction()."""
 
-    def put(self, entry: Entry) -> None:
-        """Write a document with everything that belongs to it, in place of an earlier version."""
-        self.remove([entry.document.source])
-        document = entry.document
-        state = (document.source, entry.kind, entry.hash, entry.origin)
-        content = (document.title, as_json(document.metadata), document.text)
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Write documents with everything that belongs to them, in place of earlier versions."""
         with self.database.transaction() as connection:
-            cursor = connection.execute(
-                """INSERT INTO documents (source, kind, hash, origin, state_checksum, title, metadata, text,
-                checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-                (*state, checksum(state), *content, checksum((document.source, *content))),
+            if replaced := [entry.document.source for entry in entries if entry.replaces]:
+                self.remove(replaced)
+            document, first = (_next_id(connection, table) for table in ("documents", "passages"))
+            connection.executemany(
+                """INSERT INTO documents (id, source, kind, hash, origin, state_checksum, title, metadata,
+                text, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                (_document_row(i, entry) for i, entry in enumerate(entries, document)),
             )
-            used = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'passages'").fetchone()
-            first = used[0] + 1 if used else 1
-            for i, (passage, vector) in enumerate(zip(entry.passages, entry.vectors, strict=True), first):
-                self._put_passage(connection, i, cursor.lastrowid, passage, vector)
+            owners = [i for i, entry in enumerate(entries, document) for _ in entry.passages]
+            passages = list(enumerate((one for entry in entries for one in entry.passages), first))
+            connection.executemany(
+                """INSERT INTO passages (id, document, public_id, title, text, start, end, context, situation,
+                metadata, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+                (_passage_row(i, owner, one) for owner, (i, one) in zip(owners, passages, strict=True)),
+            )
+            self._put_vectors(connection, passages, [row for entry in entries for row in entry.vectors])
+            self._put_lexical(connection, passages)
+            tags = ((key, value, i) for i, one in passages for key, value in tags_of(one).items())
+            connection.executemany("INSERT INTO tags VALUES (?, ?, ?)", tags)
 
-    def _put_passage(
-        self,
-        connection: sqlite3.Connection,
-        i: int,
-        document: int | None,
-        passage: Passage,
-        vector: Vectors,
+    def _put_vectors(
+        self, connection: sqlite3.Connection, passages: Numbered, vectors: Iterable[Vectors]
     ) -> None:
-        content = content_of(i, passage)
-        _, _, _, *row = content
-        connection.execute(
-            """INSERT INTO passages (id, document, public_id, title, text, start, end, context, situation,
-            metadata, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            (i, document, *row, checksum(content)),
+        connection.executemany(
+            "INSERT INTO vectors VALUES (?, ?, ?, ?)",
+            (_vector_row(i, one, vector) for (i, one), vector in zip(passages, vectors, strict=True)),
         )
-        text = passage.search_text
-        self._put_vector(connection, i, text, vector)
-        connection.execute("INSERT INTO lexical (rowid, text) VALUES (?, ?)", (i, text))
-        tags = [(key, value, i) for key, value in tags_of(passage).items()]
-        connection.executemany("INSERT INTO tags VALUES (?, ?, ?)", tags)
 
-    def _put_vector(self, connection: sqlite3.Connection, i: int, text: str, vector: Vectors) -> None:
-        digest, blob = text_hash(text), vector.astype(VECTOR_TYPE).tobytes()
-        row = (i, digest, crc(i, digest, blob), blob)
-        connection.execute("INSERT INTO vectors VALUES (?, ?, ?, ?)", row)
+    def _put_lexical(self, connection: sqlite3.Connection, passages: Numbered) -> None:
+        rows = ((i, passage.search_text) for i, passage in passages)
+        connection.executemany("INSERT INTO lexical (rowid, text) VALUES (?, ?)", rows)
 
     def remove(self, sources: Sequence[str]) -> None:
         """Remove documents with their passages, vectors, tags and lexical entries."""
@@ -110,14 +109,34 @@ class Store(Reader):
         """Put other vectors (n, dim) float32 in the place of those of `passages`."""
         with self.database.transaction() as connection:
             connection.executemany("DELETE FROM vectors WHERE passage = ?", [(i,) for i, _ in passages])
-            for (i, passage), vector in zip(passages, vectors, strict=True):
-                self._put_vector(connection, i, passage.search_text, vector)
+            self._put_vectors(connection, passages, vectors)
 
     def rebuild_lexical(self) -> None:
         """Make the lexical table again from the passages."""
         with self.database.transaction() as connection:
             connection.execute("INSERT INTO lexical (lexical) VALUES ('delete-all')")
-            connection.executemany(
-                "INSERT INTO lexical (rowid, text) VALUES (?, ?)",
-                ((i, passage.search_text) for i, passage in self.all_passages()),
-            )
+            self._put_lexical(connection, self.all_passages())
+
+
+def _next_id(connection: sqlite3.Connection, table: str) -> int:
+    """The first id that no row of a table has had."""
+    used = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+    return used[0] + 1 if used else 1
+
+
+def _document_row(i: int, entry: Entry) -> tuple[Any, ...]:
+    document = entry.document
+    state = (document.source, entry.kind, entry.hash, entry.origin)
+    content = (document.title, as_json(document.metadata), document.text)
+    return (i, *state, checksum(state), *content, checksum((document.source, *content)))
+
+
+def _passage_row(i: int, document: int, passage: Passage) -> tuple[Any, ...]:
+    content = content_of(i, passage)
+    _, _, _, *row = content
+    return (i, document, *row, checksum(content))
+
+
+def _vector_row(i: int, passage: Passage, vector: Vectors) -> tuple[Any, ...]:
+    digest, blob = text_hash(passage.search_text), vector.astype(VECTOR_TYPE).tobytes()
+    return (i, digest, crc(i, digest, blob), blob)
