@@ -95,6 +95,6 @@ def test_fused_hits_are_ordered_by_weighted_rank() -> None:
     second = [Hit(c, 0.3, 1, dense=0.3), Hit(b, 0.2, 2, dense=0.2)]
     fused = fuse_hits([first, second], [0.75, 0.25], 3)
     assert [hit.passage.id for hit in fused] == ["b", "a", "c"]
-    assert [hit.score for hit in fused] == pytest.approx([1 / 62, 0.75 / 61, 0.25 / 61])
+    assert [hit.score for hit in fused] == pytest.approx([1 / 12, 0.75 / 11, 0.25 / 11])
     assert [hit.dense for hit in fused] == [0.8, 0.9, 0.3]  # of the heavier query
     assert fuse_hits([first], [1.0], 1) == first[:1]

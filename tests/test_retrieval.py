@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rag_chat.config import IndexSettings, SearchMode
 from rag_chat.errors import EmbedderMismatch, UsageError
 from rag_chat.index.embedding import SentenceTransformerEmbedder
-from rag_chat.retrieval.fusion import DENSE_SHARE, reciprocal_rank_fusion, score_fusion
+from rag_chat.retrieval.fusion import DENSE_SHARE, RRF_K, reciprocal_rank_fusion, score_fusion
 from rag_chat.retrieval.index import Index
 from rag_chat.retrieval.lexical import LexicalIndex, telling_words
 from rag_chat.types import Document, Retriever
@@ -197,7 +197,7 @@ def test_fusion(rankings: list[list[int]]) -> None:
     assert {one for one, _ in fused} == {one for ranking in rankings for one in ranking}
     for one, score in fused:
         ranks = [ranking.index(one) + 1 for ranking in rankings if one in ranking]
-        assert score == pytest.approx(sum(1 / (60 + rank) for rank in ranks))
+        assert score == pytest.approx(sum(1 / (RRF_K + rank) for rank in ranks))
     assert fused == sorted(fused, key=lambda item: (-item[1], item[0]))
 
 
@@ -219,7 +219,7 @@ def test_the_lead_of_the_first_counts() -> None:
 
 
 def test_fusion_weighs_rankings() -> None:
-    assert reciprocal_rank_fusion([[1, 2], [2, 1]], [1.0, 2.0])[0] == (2, 1 / 62 + 2 / 61)
+    assert reciprocal_rank_fusion([[1, 2], [2, 1]], [1.0, 2.0])[0] == (2, 1 / (RRF_K + 2) + 2 / (RRF_K + 1))
 
 
 def test_int8_is_recorded_and_used_again(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from rag_chat.types import Hit
 
-RRF_K = 60  # Cormack, Clarke and Buettcher, SIGIR 2009
+RRF_K = 10
+"""How little the first ranks stand out. Cormack, Clarke and Buettcher (SIGIR 2009) take 60 for the rankings
+of many systems; of the few queries of one turn, what one finds first should count (docs/conversation.md)."""
 
 
 def reciprocal_rank_fusion(
