@@ -17,7 +17,7 @@ from rag_chat.errors import TrainingError
 from rag_chat.training import run as training_run
 from rag_chat.training.duplicates import near_duplicates
 from rag_chat.training.examples import Example
-from rag_chat.training.run import split, train
+from rag_chat.training.run import read_dialogues, split, train
 from rag_chat.training.verdict import answer_scores, judge
 from rag_chat.types import Dialogue, Message, Turn
 
@@ -48,6 +48,15 @@ def test_splits_are_by_conversation_and_seeded() -> None:
     assert split(dialogues, seed=4) != parts
     with pytest.raises(TrainingError, match="at least 3"):
         split(dialogues[:2], seed=3)
+
+
+def test_files_of_two_folders_may_have_one_name(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        said = [{"role": "user", "content": name}, {"role": "assistant", "content": "Yes."}]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.jsonl").write_text(json.dumps({"messages": said}), encoding="utf-8")
+    paths = [tmp_path / name / "train.jsonl" for name in ("a", "b", "a")]
+    assert [one.messages[0].content for one in read_dialogues(paths)] == ["a", "b"]
 
 
 def test_near_duplicates_are_found_whatever_their_case_and_ending() -> None:

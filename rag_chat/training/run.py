@@ -127,8 +127,12 @@ def train(
 
 
 def read_dialogues(paths: Sequence[Path], skipped: list[Skipped] | None = None) -> list[Dialogue]:
-    """Read the dialogues of files and folders, leaving topic documents aside."""
-    return [item for item in read_sources(paths, skipped=skipped) if isinstance(item, Dialogue)]
+    """Read the dialogues of files and folders, leaving topic documents aside.
+
+    Each path on its own: two files may have the same name here, unlike in an index.
+    """
+    items = (item for path in dict.fromkeys(paths) for item in read_sources([path], skipped=skipped))
+    return [item for item in items if isinstance(item, Dialogue)]
 
 
 def split(dialogues: Sequence[Dialogue], seed: int) -> Parts:
