@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from rag_chat.types import Dialogue, Document, Message
 
 if TYPE_CHECKING:
     from rag_chat.index.embedding import SentenceTransformerEmbedder
     from rag_chat.retrieval.index import Index
+
+# Each run tries the same examples, and none is held against a clock that a busy machine does not keep.
+# For others: pytest --hypothesis-profile default
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 TEXTS = {
     "food/eggs": "Boil an egg for six minutes. A soft yolk sets at about 65 degrees.",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 
 from rag_chat.types import Document, Generated, Prompt, Turn
 
+PATIENCE = 60.0  # seconds: a busy machine is slow
 CORPUS = [
     Document("travel/tromsø.md", "Tromsø lies in Norway.\n\nThe lights are seen from September.", "Tromsø"),
     Document("food/eggs.md", "Boil an egg for six minutes.", "Eggs", {"topic": "food"}),
@@ -45,6 +47,39 @@ class Echo:
             time.sleep(self.pause)
             self.words += 1
             yield f" {word}" if n else word
+
+
+class Held(Echo):
+    """Says the first word of a stream, and goes on when it may; a whole batch comes then, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_go_on = threading.Event()
+
+    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
+        said = super().generate(turns)
+        self.may_go_on.wait(PATIENCE)
+        return said
+
+    def stream(self, turn: Turn) -> Iterator[str]:
+        for word in super().stream(turn):
+            yield word
+            self.may_go_on.wait(PATIENCE)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come to that"
+        time.sleep(0.02)
+
+
+def under_way(address: str) -> int:
+    """How many requests a server is answering."""
+    text = httpx.get(f"{address}/metrics", timeout=PATIENCE).text
+    (line,) = [line for line in text.splitlines() if line.startswith("rag_chat_under_way ")]
+    return int(float(line.split()[1]))
 
 
 @contextmanager

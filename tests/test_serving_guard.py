@@ -7,7 +7,6 @@ import http.client
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import httpx
 import models
 import pytest
 from fastapi.testclient import TestClient
-from serving import CORPUS, Echo, served
+from serving import CORPUS, Echo, served, under_way, until
 
 from rag_chat.assistant import Assistant
 from rag_chat.errors import UsageError
@@ -170,7 +169,8 @@ def test_a_server_for_others_needs_keys() -> None:
     with pytest.raises(UsageError, match="origin"):
         ServingSettings(origins=("*",))
     listening, settings = bind("127.0.0.1", 0, ServingSettings())
-    listening.close()
+    with listening:  # who comes before the server runs waits, and is not turned away
+        socket.create_connection(listening.getsockname(), timeout=20).close()
     assert settings.hosts == ("127.0.0.1",)
 
 
@@ -282,6 +282,5 @@ def _interleaved(index: Index, count: int) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        time.sleep(0.1)
-        assert "rag_chat_under_way 0.0" in httpx.get(f"{address}/metrics").text
+        until(lambda: under_way(address) == 0)
     assert wrong == []

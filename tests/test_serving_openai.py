@@ -14,7 +14,7 @@ import models
 import numpy as np
 import openai
 import pytest
-from serving import CORPUS, Echo, served
+from serving import CORPUS, PATIENCE, Echo, served
 
 from rag_chat.assistant import Assistant
 from rag_chat.retrieval.index import Index
@@ -130,7 +130,7 @@ def test_a_limit_of_tokens(client: openai.OpenAI, name: str, stream: bool) -> No
 def test_the_stream_as_bytes(echo: str) -> None:
     body = {"model": "echo", "messages": [{"role": "user", "content": "Boiled eggs?"}], "stream": True}
     body["stream_options"] = {"include_usage": True}
-    response = httpx.post(f"{echo}/v1/chat/completions", json=body)
+    response = httpx.post(f"{echo}/v1/chat/completions", json=body, timeout=PATIENCE)
     text = re.sub(r'"id": "chatcmpl-[0-9a-f]{24}"', '"id": "ID"', response.text)
     text = re.sub(r'"created": \d+', '"created": 0', text)
     text = re.sub(r'"rag_chat": \{.*\}\}', '"rag_chat": {}}', text)
@@ -175,7 +175,8 @@ def test_embeddings_as_base64_and_as_numbers(address: str, client: openai.OpenAI
     expected = models.WordEmbedder().embed(texts)
     got = client.embeddings.create(model="words", input=texts)
     assert np.array_equal(np.array([one.embedding for one in got.data], np.float32), expected)
-    plain = httpx.post(f"{address}/v1/embeddings", json={"model": "words", "input": ANSWER}).json()
+    asked = {"model": "words", "input": ANSWER}
+    plain = httpx.post(f"{address}/v1/embeddings", json=asked, timeout=PATIENCE).json()
     assert np.array_equal(np.frombuffer(base64.b64decode(plain["data"][0]["embedding"]), "<f4"), expected[0])
     numbers = client.embeddings.create(model="words", input=ANSWER, encoding_format="float")
     assert np.array_equal(np.float32(numbers.data[0].embedding), expected[0])
@@ -232,7 +233,7 @@ USER = {"role": "user", "content": QUESTION}
 def test_what_cannot_be_read_is_refused_by_name(
     address: str, path: str, body: dict[str, object], status: int, param: str
 ) -> None:
-    response = httpx.post(f"{address}/v1/{path}", json=body)
+    response = httpx.post(f"{address}/v1/{path}", json=body, timeout=PATIENCE)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (status, param)
     assert error["message"]
@@ -243,15 +244,15 @@ def test_what_cannot_be_read_is_refused_by_name(
 def test_what_is_no_json_object_is_refused(address: str, content: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     for path in ("/v1/chat/completions", "/v1/embeddings", "/api/ask", "/api/feedback"):
-        response = httpx.post(f"{address}{path}", content=content, headers=headers)
+        response = httpx.post(f"{address}{path}", content=content, headers=headers, timeout=PATIENCE)
         assert response.status_code == 400, (path, response.text)
         assert response.json()["error"]["message"]
 
 
 def test_no_path_of_this_machine_is_told(index: Index, trained_reader: Path) -> None:
     with served(create_app(Assistant(index, trained_reader))) as address:
-        assert httpx.get(f"{address}/v1/models").json()["data"][0]["id"] == "reader"
+        assert httpx.get(f"{address}/v1/models", timeout=PATIENCE).json()["data"][0]["id"] == "reader"
         body = {"model": "reader", "messages": [USER]}
-        response = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=60)
+        response = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=PATIENCE)
     assert response.status_code == 200
     assert str(trained_reader.parent) not in response.text

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import CORPUS
+from serving import CORPUS, PATIENCE, until
 
 from rag_chat.retrieval.index import Index
 from rag_chat.serving.bundle import make_bundle
@@ -42,12 +42,12 @@ def test_a_bundle_is_served_offline_and_leaves_nothing_behind(tmp_path: Path) ->
     home = tmp_path / "home"
     home.mkdir()
     with serving(home, str(tmp_path / "bot.zip")) as (address, process):
-        assert httpx.get(f"{address}/readyz", timeout=30).status_code == 200
+        until(lambda: httpx.get(f"{address}/readyz", timeout=PATIENCE).status_code == 200)
         asked = {"question": "How long do I boil an egg?"}
-        assert httpx.post(f"{address}/api/ask", json=asked, timeout=30).json()["citations"]
+        assert httpx.post(f"{address}/api/ask", json=asked, timeout=PATIENCE).json()["citations"]
         assert list(home.glob("rag-chat-*"))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=PATIENCE) == 0
     assert not list(home.glob("rag-chat-*"))
 
 

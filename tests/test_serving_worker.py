@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
+import json
 import threading
-import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import models
 import pytest
-from serving import CORPUS, Echo, served
+from serving import CORPUS, PATIENCE, Echo, Held, served, under_way, until
 
 from rag_chat.assistant import Assistant, Request
-from rag_chat.errors import ModelError, RagChatError
+from rag_chat.errors import ModelError
 from rag_chat.retrieval.index import Index
 from rag_chat.serving.app import create_app
 from rag_chat.serving.settings import ServingSettings
@@ -46,16 +48,19 @@ async def answer(made: Worker, question: str, **filter: str) -> Answer:
 
 
 def test_requests_that_wait_are_answered_together_and_in_their_own_names(index: Index) -> None:
-    reader = Echo(pause=0.05)
+    reader = Held()
 
     async def many() -> list[Answer]:
-        return await asyncio.gather(*(answer(made, f"Boil {n} eggs?") for n in range(9)))
+        waiting = [asyncio.ensure_future(answer(made, f"Boil {n} eggs?")) for n in range(9)]
+        await asyncio.sleep(0)  # each is submitted
+        reader.may_go_on.set()
+        return await asyncio.gather(*waiting)
 
     with worker(index, reader) as made:
         answers = asyncio.run(many())
     assert [one.text for one in answers] == [f"Boil {n} eggs?" for n in range(9)]
     assert max(reader.batches) == 4
-    assert len(reader.batches) <= 4
+    assert len(reader.batches) == 3
 
 
 def test_only_requests_with_the_same_filter_are_answered_together(index: Index) -> None:
@@ -69,35 +74,37 @@ def test_only_requests_with_the_same_filter_are_answered_together(index: Index) 
 
 
 def test_a_client_that_leaves_stops_its_answer(index: Index) -> None:
-    reader = Echo(pause=0.02)
+    reader = Held()
 
-    async def leave() -> None:
+    async def leave() -> Answer:
         pieces = made.submit(Request(" ".join(["egg"] * 100))).pieces()
         async with contextlib.aclosing(pieces):
             await anext(pieces)
+        reader.may_go_on.set()
+        return await answer(made, "Boil it?")  # its turn comes when the other has ended
 
     with worker(index, reader) as made:
         asyncio.run(leave())
-        asyncio.run(_wait_for(lambda: not made._answering or reader.words < 20))
-        time.sleep(0.2)
-    assert reader.words < 20
+    assert reader.words == 2 + 2
 
 
 def test_who_leaves_while_waiting_is_never_answered(index: Index) -> None:
-    reader = Echo(pause=0.2)
+    reader = Held()
 
-    async def two() -> Answer:
+    async def three() -> list[Answer]:
         first = asyncio.ensure_future(answer(made, "Boil one egg?"))
-        await asyncio.sleep(0.05)
+        await asyncio.to_thread(until, lambda: reader.batches == [1])
         left = asyncio.ensure_future(answer(made, "Boil two eggs?"))
-        await asyncio.sleep(0.05)
+        last = asyncio.ensure_future(answer(made, "Boil three eggs?"))
+        await asyncio.sleep(0)  # both are submitted
         left.cancel()
-        return await first
+        await asyncio.wait([left])
+        reader.may_go_on.set()
+        return await asyncio.gather(first, last)
 
     with worker(index, reader) as made:
-        asyncio.run(two())
-        time.sleep(0.3)
-    assert reader.batches == [1]
+        asyncio.run(three())
+    assert reader.batches == [1, 1]
 
 
 def test_an_answer_that_does_not_come_in_time_is_an_error(index: Index) -> None:
@@ -129,32 +136,36 @@ def test_what_fails_for_one_does_not_fail_for_others(index: Index) -> None:
 def test_closing_tells_those_who_wait(index: Index) -> None:
     async def close() -> None:
         waiting = asyncio.ensure_future(answer(made, "Boil an egg?"))
-        await asyncio.sleep(0.05)
-        await asyncio.to_thread(made.close)
+        await asyncio.sleep(0)  # it is submitted
+        closing = asyncio.ensure_future(asyncio.to_thread(made.close))
         with pytest.raises(Stopping):
             await waiting
         with pytest.raises(Stopping):
             made.submit(Request("Boil an egg?"))
+        reader.may_go_on.set()
+        await closing
 
-    with worker(index, Echo(pause=0.3)) as made:
+    reader = Held()
+    with worker(index, reader) as made:
         asyncio.run(close())
 
 
 def test_a_model_that_does_not_load_is_an_error_of_each_answer(index: Index, tmp_path: Path) -> None:
     with served(create_app(Assistant(index, tmp_path / "none"))) as address:
-        assert httpx.get(f"{address}/readyz").status_code == 503
-        response = httpx.post(f"{address}/api/ask", json={"question": "Boil an egg?"}, timeout=30)
+        assert httpx.get(f"{address}/readyz", timeout=PATIENCE).status_code == 503
+        response = httpx.post(f"{address}/api/ask", json={"question": "Boil an egg?"}, timeout=PATIENCE)
         assert response.status_code == 500
         assert str(tmp_path) not in response.text
 
 
 def test_beyond_what_it_takes_the_server_says_when_to_come_back(index: Index) -> None:
     statuses: list[int] = []
-    app = create_app(Assistant(index, Echo(pause=0.05)), ServingSettings(waiting=3, batch=1))
+    reader = Held()
+    app = create_app(Assistant(index, reader), ServingSettings(waiting=3, batch=1))
     with served(app) as address:
 
         def client() -> None:
-            response = httpx.post(f"{address}/api/ask", json={"question": "Boil an egg?"}, timeout=30)
+            response = httpx.post(f"{address}/api/ask", json={"question": "Boil an egg?"}, timeout=PATIENCE)
             statuses.append(response.status_code)
             if response.status_code == 429:
                 assert int(response.headers["retry-after"]) >= 1
@@ -163,38 +174,38 @@ def test_beyond_what_it_takes_the_server_says_when_to_come_back(index: Index) ->
         threads = [threading.Thread(target=client) for _ in range(12)]
         for thread in threads:
             thread.start()
+        until(lambda: len(statuses) == 9)
+        reader.may_go_on.set()
         for thread in threads:
             thread.join()
-        assert httpx.post(f"{address}/api/ask", json={"question": "Boil an egg?"}).status_code == 200
-    assert set(statuses) == {200, 429}
+        client()
+    assert Counter(statuses) == {200: 3 + 1, 429: 9}
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_disconnect_stops_the_generation(index: Index, stream: bool) -> None:
-    reader = Echo(pause=0.02)
+    reader = Held()
     with served(create_app(Assistant(index, reader))) as address:
         body = {"question": " ".join(["egg"] * 200), "stream": stream}
-        with (
-            contextlib.suppress(httpx.ReadTimeout),
-            httpx.stream("POST", f"{address}/api/ask", json=body, timeout=0.5) as response,
-        ):
-            next(response.iter_bytes())
-        time.sleep(0.3)
-        said = reader.words
-        time.sleep(0.2)
-        assert reader.words == said < 200
-        assert "rag_chat_under_way 0.0" in httpx.get(f"{address}/metrics").text
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=PATIENCE)
+        connection.request("POST", "/api/ask", json.dumps(body), {"Content-Type": "application/json"})
+        until(lambda: reader.words)
+        connection.close()
+        until(lambda: under_way(address) == 0)
+        reader.may_go_on.set()
+        httpx.post(f"{address}/api/ask", json={"question": "Boil it?"}, timeout=PATIENCE)
+    assert reader.words <= 2 + 2
 
 
 def test_turns_of_one_conversation_come_one_after_another(index: Index, tmp_path: Path) -> None:
     bot = Assistant(index, Echo(pause=0.05), sessions=tmp_path / "sessions.sqlite")
-    with served(create_app(bot)) as address, httpx.Client(base_url=address, timeout=30) as client:
+    with served(create_app(bot)) as address, httpx.Client(base_url=address, timeout=PATIENCE) as client:
         session = client.post("/api/sessions").json()["id"]
         cookies = dict(client.cookies)
 
         def ask(n: int) -> None:
             body = {"question": f"Boil {n} eggs?", "session": session}
-            httpx.post(f"{address}/api/ask", json=body, cookies=cookies, timeout=30)
+            httpx.post(f"{address}/api/ask", json=body, cookies=cookies, timeout=PATIENCE)
 
         threads = [threading.Thread(target=ask, args=(n,)) for n in range(4)]
         for thread in threads:
@@ -204,11 +215,3 @@ def test_turns_of_one_conversation_come_one_after_another(index: Index, tmp_path
         turns = client.get(f"/api/sessions/{session}").json()["turns"]
     assert [turn["turn"] for turn in turns] == [1, 2, 3, 4]
     assert sorted(turn["question"] for turn in turns) == [f"Boil {n} eggs?" for n in range(4)]
-
-
-async def _wait_for(done: object) -> None:
-    for _ in range(100):
-        if callable(done) and done():
-            return
-        await asyncio.sleep(0.02)
-    raise RagChatError("It did not happen.", "See the test.")

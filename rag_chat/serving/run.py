@@ -34,6 +34,7 @@ def bind(host: str, port: int, settings: ServingSettings) -> tuple[socket.socket
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
+        listening.listen()  # from now on: who is told the address may come before the server runs
     except BaseException:
         listening.close()
         raise
