@@ -36,7 +36,7 @@ def test_the_readme_session_runs(tmp_path: Path) -> None:
         env={"RAG_CHAT_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr
     assert "topics/travel/northern-lights.md" in done.stdout

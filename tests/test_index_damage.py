@@ -149,7 +149,8 @@ def mutations(folders: dict[str, Path], which: str, count: int, seed: int) -> li
         at = draw.randrange(max(1, files[file]))
         if draw.random() < 0.5:
             at = min(at - at % 4096 + draw.randrange(100), max(0, files[file] - 1))
-        other = draw.choice([*(folders[one] / file for one in ("older", "other")), *folders[which].iterdir()])
+        others = [folders[one] / file for one in ("older", "other")]
+        other = draw.choice([*others, *sorted(folders[which].iterdir())])
         if kind == "swap" and (
             not other.exists() or other.read_bytes() == (folders[which] / file).read_bytes()
         ):

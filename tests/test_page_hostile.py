@@ -135,6 +135,7 @@ def test_a_hundred_payloads_run_no_script(browser: Any, base: str) -> None:
             page.locator("dialog.sheet mark").wait_for()
             assert page.evaluate("document.querySelector('dialog.sheet h2').textContent").startswith("Topic")
             page.keyboard.press("Escape")
+            page.locator("dialog.sheet").wait_for(state="hidden")
         made = "#conversation :is(img, script, iframe, object, b, video, style, link, base, form form)"
         assert page.locator(made).count() == 0
         page.wait_for_timeout(300)

@@ -19,7 +19,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node")
 
 def run(*given: object) -> int:
     done = subprocess.run(
-        [sys.executable, *map(str, given)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *map(str, given)], capture_output=True, text=True, timeout=1200, check=False
     )
     if done.returncode > 0:
         pytest.fail(done.stderr[-4000:])

@@ -118,7 +118,7 @@ def test_ask_on_another_origin(page: Any) -> None:
     mark.wait_for()
     assert mark.inner_text() == SAID
     page.keyboard.press("Escape")
-    assert not mark.is_visible()
+    mark.wait_for(state="hidden")
     assert page.locator(".panel").is_visible()  # Escape closed the passage alone
     page.keyboard.press("Escape")
     assert not page.locator(".panel").is_visible()
@@ -188,18 +188,14 @@ def test_a_phone(browser: Any, sites: tuple[str, str]) -> None:
         box = page.locator(".panel").bounding_box()
         assert (box["x"], box["y"], box["width"], box["height"]) == (0, 0, 360, 640)
         page.get_by_role("button", name="Close").tap()
-        assert not page.locator(".panel").is_visible()
+        page.locator(".panel").wait_for(state="hidden")
 
 
 def test_a_site_that_is_not_listed_gets_no_chat(browser: Any, sites: tuple[str, str]) -> None:
     with browser.new_context() as context:
         page = context.new_page()
-        said: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.goto(f"{sites[1]}/with")
-        deadline = 100
-        while not any("--allow-origin" in one for one in said) and deadline:
-            page.wait_for_timeout(50)
-            deadline -= 1
-        assert any("--allow-origin" in one for one in said), said
+        with page.expect_console_message(
+            lambda message: "--allow-origin" in message.text, timeout=browsing.PATIENCE_MS
+        ):
+            page.goto(f"{sites[1]}/with")
         assert page.locator(".launcher").count() == 0

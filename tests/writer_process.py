@@ -157,10 +157,15 @@ def keep_committing(folder: Path, connection: Connection) -> None:
 
 
 def keep_reading(folder: Path, count: int, connection: Connection) -> None:
-    """Read until told to stop; send how often, how many versions were seen, and what was wrong."""
+    """Read until told to stop, and once more; send how often, how many versions were seen, what was wrong.
+
+    Something is sent after the first reading, too.
+    """
     reads, seen, wrong = 0, [0], list[str]()
     modes = itertools.cycle(("dense", "lexical", "hybrid"))
-    while not connection.poll():
+    stop = False
+    while not stop:
+        stop = connection.poll()
         with Index.open(folder, embedder=HashingEmbedder()) as index:
             for mode in itertools.islice(modes, 20):
                 hits = index.search("common version", k=count, mode=mode)  # type: ignore[arg-type]
@@ -170,6 +175,8 @@ def keep_reading(folder: Path, count: int, connection: Connection) -> None:
                     wrong.append(f"{mode}: {len(hits)} hits of versions {found} after {seen[-1]}")
                 elif min(found) > seen[-1]:
                     seen.append(min(found))
+        if reads == 20:
+            connection.send("reading")
     connection.send((reads, len(seen) - 1, wrong))
 
 

@@ -32,7 +32,10 @@ async function openAddressed() {
   markOpen();
 }
 
+let listings = 0; // asked for so far: an answer that a later one has overtaken is not shown
+
 async function listSessions() {
+  const mine = ++listings;
   let sessions;
   try {
     sessions = await client.sessions();
@@ -40,6 +43,7 @@ async function listSessions() {
     if (error.status === 401) askForKey();
     return;
   }
+  if (mine !== listings) return;
   list.replaceChildren(...sessions.map(row));
   markOpen();
 }
