@@ -134,10 +134,10 @@ class Answer:
     """What the assistant said in one turn, and what it rests on.
 
     `query` is what was searched for, the heaviest of `queries`; `reason` says why the assistant
-    abstained (empty when it did not).
+    abstained, or that no passage supports the answer (else it is empty).
     `confidence` is the calibrated chance that the passages hold the answer, where the model is calibrated.
-    `unsupported` are the sentences that no passage supports: they are not cited. `settings` (k, filter) and
-    `hashes` (of index, model, passages and prompt) say what it takes to come to the same answer again.
+    `unsupported` are the sentences that no passage supports: they are not cited. `settings` (k, filter,
+    index) and `hashes` (of model, passages and prompt) say what it takes to come to the same answer again.
     """
 
     text: str

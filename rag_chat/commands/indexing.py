@@ -56,7 +56,7 @@ def index() -> None:
         help="The share of the nearest ten that an approximate index must find.")  # fmt: skip
 @option("--embed-precision", "precision", type=click.Choice(get_args(Precision)),
         default=_USUAL.embed_precision, show_default=True, envvar="RAG_CHAT_EMBED_PRECISION",
-        help="fp32 is exact; int8 is 1.6 times as fast and changes about 1 in 15 of the nearest ten; "
+        help="fp32 is exact; int8 takes 3/4 of its time and changes about 1 in 15 of the nearest ten; "
         "bf16 needs a GPU or a CPU that has it.")  # fmt: skip
 @_on_error
 @_columns
