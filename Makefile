@@ -15,7 +15,7 @@ demo: $(INDEX)/passages.sqlite
 	@printf '%s\n' 'When is the northern lights season?' 'And why not in summer?' 'What is the price of gold right now?' /quit \
 		| RAG_CHAT_HOME=$(INDEX)-home $(PY) cli.py chat -i $(INDEX)
 
-$(INDEX)/passages.sqlite: $(VENV)/.demo-installed $(shell find corpora -type f)
+$(INDEX)/passages.sqlite: $(VENV)/.demo-installed $(shell find corpora/topics corpora/dialogues -type f)
 	$(PY) cli.py index build corpora/topics corpora/dialogues -o $(INDEX)
 	@touch $@
 
