@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -206,6 +207,39 @@ def test_deletion_is_real(tmp_path: Path, embedder: HashingEmbedder) -> None:
         index.add([replace(secret, source="again", text="Nothing.", metadata={})])
         assert not [word for word in words if word in contents(index.path)]
         index.verify()
+
+
+READS: dict[str, Callable[[Index], object]] = {
+    "a document that is there": lambda index: index.has_source("docs/a.md"),
+    "a document that comes": lambda index: index.has_source("new"),
+    "what is known of all": lambda index: len(index.store.states()),
+    "a passage": lambda index: index.passage("docs/a.md#p0"),
+    "the first page of passages": lambda index: next(index.passages()).id,
+    "their number": lambda index: index.store.count_passages(),
+    "vectors": lambda index: index.store.vectors()[1].tolist(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
+def test_a_read_is_of_one_state_while_another_process_writes(
+    read: Callable[[Index], object], corpus: Path, tmp_path: Path, embedder: HashingEmbedder
+) -> None:
+    Index.build([corpus], tmp_path / "index", embedder=embedder).close()
+    with Index.open(tmp_path / "index") as index, Index.open(tmp_path / "index", embedder=embedder) as other:
+        other.store.database.connection.execute("PRAGMA busy_timeout = 0")  # the log cannot be cut meanwhile
+        before, selects = read(index), 0
+
+        def write_before_the_second(statement: str) -> None:
+            nonlocal selects
+            selects += statement.startswith("SELECT")
+            if selects == 2:
+                selects += 1
+                other.remove(["docs/a.md"])
+                other.add([Document("new", "Plums are blue."), Document("newer", "Figs are green.")])
+
+        index.store.database.connection.set_trace_callback(write_before_the_second)
+        assert read(index) == before
+        assert selects >= 2
 
 
 def test_dialogues_are_found_by_their_situation(tiny_index: Index) -> None:

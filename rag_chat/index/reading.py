@@ -50,17 +50,19 @@ class Reader:
     def state(self, source: str) -> State | None:
         """Return kind, hash and origin of a document, None when it is not in the index."""
         query = "SELECT source, kind, hash, origin, state_checksum FROM documents WHERE source = ?"
-        row = self._one(query, source)
-        if (row is None) != (self._tally("document", source) is None):
-            raise self._damaged(f"document {source} is only half there")
+        with self.database.snapshot():
+            row = self._one(query, source)
+            if (row is None) != (self._tally("document", source) is None):
+                raise self._damaged(f"document {source} is only half there")
         return None if row is None else self._state(row)
 
     def states(self) -> dict[str, State]:
         """Return what is known of every document, by source, sorted."""
         query = "SELECT source, kind, hash, origin, state_checksum FROM documents ORDER BY source"
-        states = {row[0]: self._state(row) for row in self._all(query)}
-        if list(states) != self.sources():
-            raise self._damaged("its documents are not those it has listed")
+        with self.database.snapshot():
+            states = {row[0]: self._state(row) for row in self._all(query)}
+            if list(states) != self.sources():
+                raise self._damaged("its documents are not those it has listed")
         return states
 
     def sources(self) -> list[str]:
@@ -100,30 +102,35 @@ class Reader:
     def passage(self, name: str) -> Passage | None:
         """Return the passage of that public id, None when it is not in the index."""
         source = name.rpartition("#")[0]
-        mine = self.passages(self.passage_ids([source]).tolist())
+        with self.database.snapshot():
+            mine = self.passages(self.passage_ids([source]).tolist())
         return next((passage for passage in mine.values() if passage.id == name), None)
 
     def all_passages(self) -> Iterator[tuple[int, Passage]]:
-        """Yield every passage with its id, ascending; holds no lock between pages."""
-        last = 0
-        while ids := self.passage_ids_after(last):
-            last = ids[-1]
-            yield from sorted(self.passages(ids).items())
+        """Yield every passage with its id, ascending, in pages of one state each; no lock is held between."""
+        page = self._page(0)
+        while page:
+            yield from page.items()
+            page = self._page(max(page))
+
+    def _page(self, last: int) -> dict[int, Passage]:
+        """Up to ROWS_AT_ONCE passages with ids above `last`, ascending."""
+        query = f"SELECT id FROM passages WHERE id > ? ORDER BY id LIMIT {ROWS_AT_ONCE}"
+        with self.database.snapshot():
+            ids = [row[0] for row in self._all(query, last)]
+            found = self.passages(ids)
+        return {i: found[i] for i in ids}
 
     def passage_ids(self, sources: Sequence[str] | None = None) -> Ids:
         """Return the ids of all passages, or of those of some documents: (n,) int64, ascending."""
-        if sources is not None:
-            found = [self._tagged("source", source) for source in dict.fromkeys(sources)]
-            return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
-        rows = self._all("SELECT id, checksum FROM passages")
-        if self._tally("passages") != (len(rows), sum(row[1] for row in rows)):
-            raise self._damaged("some of its passages are missing")
+        with self.database.snapshot():
+            if sources is not None:
+                found = [self._tagged("source", source) for source in dict.fromkeys(sources)]
+                return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
+            rows = self._all("SELECT id, checksum FROM passages")
+            if self._tally("passages") != (len(rows), sum(row[1] for row in rows)):
+                raise self._damaged("some of its passages are missing")
         return np.sort(self._ids(rows))
-
-    def passage_ids_after(self, last: int) -> list[int]:
-        """Return up to ROWS_AT_ONCE ids above `last`, ascending."""
-        query = f"SELECT id FROM passages WHERE id > ? ORDER BY id LIMIT {ROWS_AT_ONCE}"
-        return [row[0] for row in self._all(query, last)]
 
     def matching(self, filter: Mapping[str, Scalar]) -> Ids:
         """Return the ids of the passages that a filter allows: (n,) int64, ascending.
@@ -158,16 +165,17 @@ class Reader:
     def vectors(self, ids: Ids | None = None) -> tuple[Ids, Vectors]:
         """Return passage ids (n,) int64, ascending, and their vectors (n, dim) float32."""
         columns = "SELECT passage, text_hash, vector, checksum FROM vectors"
-        if ids is None:
-            rows = self._all(f"{columns} ORDER BY passage")
-            expected = self._tally("vectors") == (len(rows), sum(row[3] for row in rows))
-        else:
-            query = f"{columns} WHERE passage IN (SELECT value FROM json_each(?)) ORDER BY passage"
-            rows = self._all(query, json.dumps(ids.tolist()))
-            expected = {row[0] for row in rows} == set(ids.tolist())
-        if not expected:
-            raise self._damaged("some of its vectors are missing")
-        return self._matrix(rows)
+        with self.database.snapshot():
+            if ids is None:
+                rows = self._all(f"{columns} ORDER BY passage")
+                expected = self._tally("vectors") == (len(rows), sum(row[3] for row in rows))
+            else:
+                query = f"{columns} WHERE passage IN (SELECT value FROM json_each(?)) ORDER BY passage"
+                rows = self._all(query, json.dumps(ids.tolist()))
+                expected = {row[0] for row in rows} == set(ids.tolist())
+            if not expected:
+                raise self._damaged("some of its vectors are missing")
+            return self._matrix(rows)
 
     def vectors_of(self, hashes: Sequence[bytes]) -> dict[bytes, Vectors]:
         """Return the stored vectors (dim,) of texts known by their hash; unknown ones are left out."""
