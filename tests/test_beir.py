@@ -54,6 +54,12 @@ def test_only_queries_with_a_relevant_document_count(beir: Path) -> None:
     assert list(given.queries) == ["q1", "q2"]
 
 
+def test_a_query_may_hold_other_line_ends(beir: Path) -> None:
+    rows = (beir / "queries.jsonl").read_text(encoding="utf-8").replace("green tea", "green\u2028tea")
+    (beir / "queries.jsonl").write_text(f"{rows}\n", encoding="utf-8")
+    assert read_beir(beir).queries["q1"] == "How hot is the water for green\u2028tea?"
+
+
 def test_a_set_is_scored(beir: Path, tiny_embedder: SentenceTransformerEmbedder) -> None:
     with build(beir, tiny_embedder) as index:
         report = evaluate_beir(read_beir(beir), index)

@@ -118,6 +118,24 @@ def test_ratings_are_cases_for_an_evaluation(client: TestClient, tmp_path: Path)
     assert client.post("/api/feedback", json=rating | {"turn": 2}).status_code == 404
 
 
+def test_ratings_are_kept_whatever_was_said(client: TestClient, tmp_path: Path) -> None:
+    for question in ("How long do I\u2028boil an egg?", "How long\x85do I boil an egg?"):
+        session = client.post("/api/sessions").json()["id"]
+        client.post("/api/ask", json={"question": question, "session": session})
+        rating = {"session": session, "turn": 1, "rating": "up"}
+        assert client.post("/api/feedback", json=rating).status_code == 204
+    kept = (tmp_path / "feedback" / "up.jsonl").read_text(encoding="utf-8").split("\n")
+    assert len([json.loads(line) for line in kept if line]) == 2
+
+
+def test_a_damaged_conversation_is_not_called_absent(client: TestClient, tmp_path: Path) -> None:
+    session = client.post("/api/sessions").json()["id"]
+    client.post("/api/ask", json={"question": "How long do I boil an egg?", "session": session})
+    (tmp_path / "sessions.sqlite").write_bytes(b"no database")
+    rating = {"session": session, "turn": 1, "rating": "up"}
+    assert client.post("/api/feedback", json=rating).status_code == 500
+
+
 def test_the_conversations_of_another_browser_do_not_exist(client: TestClient) -> None:
     session = client.post("/api/sessions").json()["id"]
     client.post("/api/ask", json={"question": "Where does Tromsø lie?", "session": session})

@@ -157,7 +157,9 @@ def _judgements(path: Path) -> dict[str, dict[str, int]]:
 
 
 def _lines(path: Path) -> list[str]:
+    """The lines of a file; only a line feed ends one, as JSON may hold U+2028 and the like."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        with path.open(encoding="utf-8") as file:
+            return list(file)
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{path} cannot be read: {error}.", "Check the file.") from error

@@ -13,7 +13,6 @@ from rag_chat.assistant import Request as Asked
 from rag_chat.config import SearchMode
 from rag_chat.conversation.sessions import new_session_id
 from rag_chat.conversation.writing import answer_json, hit_json
-from rag_chat.errors import SessionError
 from rag_chat.serving.bodies import (
     ERRORS,
     Answered,
@@ -134,10 +133,9 @@ def show_passage(passage_id: str, service: TheService) -> PassageText:
 @router.post("/feedback", status_code=204)
 def rate(body: Rating, service: TheService, owner: TheOwner) -> Response:
     """Keep what a person thinks of an answer, as a case to evaluate with."""
-    try:
-        messages = service.store(owner).export(body.session).messages[: 2 * body.turn]
-    except SessionError:
-        raise not_found("session") from None
+    messages = service.store(owner).history(body.session)[: 2 * body.turn]
+    if not messages:
+        raise not_found("session")
     if len(messages) < 2 * body.turn:
         raise not_found("turn")
     keep_rating(service.feedback, f"{body.session}-{body.turn}", messages, body.rating, body.comment)

@@ -38,7 +38,9 @@ def keep_rating(
 
 def _replace(path: Path, name: str, line: str | None) -> None:
     """Put a line in the place of the one of that name, or leave it out; all or nothing."""
-    old = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    # Only "\n" ends a line: JSON holds the others that `splitlines` knows, such as U+2028, as they are.
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    old = [one for one in text.split("\n") if one]
     new = [one for one in old if json.loads(one)["id"] != name] + ([line] if line else [])
     if new != old:
         fresh = path.with_suffix(".new")
