@@ -106,6 +106,7 @@ BAD_FILES = {
     "turns.yaml": (b"conversations:\n- just text\n", 0, "conversation 1: it is not a list"),
     "map.yaml": (b"conversations:\n- - a: b\n", 0, "turn 1: the content is text, not an object"),
     "talk.txt": (b"A: hi\nB:\n", 1, "line 2: the content is empty"),
+    "field.csv": (b"x" * 200_000, 1, "not readable as CSV"),
     "twice.csv": (b"text,text\na,b\n", 1, "repeated column name"),
 }
 
@@ -137,6 +138,7 @@ BAD_LINES = {
     "nul escape": (b'{"text": "a\\u0000"}', "NUL character"),
     "surrogate": (b'{"text": "ok \\ud83d"}', "half of a surrogate pair at character 3"),
     "surrogate in a turn": (chat(content="\ud83d"), "half of a surrogate pair"),
+    "surrogate in a rewrite": (chat(rewrite="\ud83d"), "half of a surrogate pair"),
     "surrogate in metadata": (b'{"text": "a", "m": "\\udc00"}', "half of a surrogate pair"),
     "json": (b'{"text": "x"', "not valid JSON"),
     "deep": (b'{"text":' + b"[" * 200_000, "not readable as JSON"),

@@ -88,7 +88,10 @@ def _rows(file: SourceFile) -> Iterator[tuple[int, Row | Fault]]:
     if faults:
         raise faults[0]
     delimiter = max(",;\t", key=first.count)
-    header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+    try:
+        header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])]
+    except csv.Error as error:
+        raise Fault(f"not readable as CSV: {error}", 1) from None
     if len(set(header)) < len(header) or not all(header):
         raise Fault("the header has an empty or a repeated column name", 1)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)

@@ -155,6 +155,6 @@ def _strings(item: Document | Dialogue) -> Iterator[str]:
         return
     yield from (item.id, item.topic)
     for message in item.messages:
-        yield from (message.content, *message.sources)
+        yield from (message.content, message.rewrite, *message.sources)
         for passage in message.passages:
             yield from (passage.title, passage.text)
