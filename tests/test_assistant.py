@@ -174,6 +174,16 @@ def test_a_streamed_turn_is_kept_and_a_retry_takes_its_place(
         assert [message.content for message in chat.history] == [TEA, scripted.say[TEA]]
 
 
+def test_a_retry_leaves_a_turn_that_came_meanwhile(assistant: Assistant) -> None:
+    with assistant.session("shared") as chat, assistant.session("shared") as other:
+        chat.ask(TEA)
+        again = chat.retry()
+        next(again)
+        other.ask(FOLLOW_UP)
+        list(again)
+        assert [message.content for message in chat.history if message.role == "user"] == [TEA, FOLLOW_UP]
+
+
 def test_retry_with_nothing_said_is_refused(assistant: Assistant) -> None:
     with assistant.session() as chat, pytest.raises(UsageError, match="nothing to ask again"):
         next(chat.retry())

@@ -125,15 +125,23 @@ def test_traces_of_a_long_conversation_come_in_parts(store: SessionStore) -> Non
     assert store.traces("long", before=1) == store.traces("long", last=0) == ()
 
 
-def test_retry_forgets_the_last_turn_only(store: SessionStore) -> None:
-    store.drop_last_turn("trip")
+def test_a_turn_can_take_the_place_of_another(store: SessionStore) -> None:
     store.append_turn("trip", "one", ANSWER)
     store.append_turn("other", "elsewhere", ANSWER)
     store.append_turn("trip", "two", ANSWER)
-    store.drop_last_turn("trip")
-    assert questions(store, "trip") == ["one"]
-    assert store.append_turn("trip", "three", ANSWER) == 2
+    assert store.append_turn("trip", "too", ANSWER, in_place_of=2) == 2
+    assert questions(store, "trip") == ["one", "too"]
+    assert store.append_turn("trip", "three", ANSWER) == 3
     assert questions(store, "other") == ["elsewhere"]
+
+
+def test_a_turn_that_cannot_be_stored_leaves_the_one_it_was_to_replace(store: SessionStore) -> None:
+    store.append_turn("trip", "one", ANSWER)
+    with closing(sqlite3.connect(store.path)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON turns BEGIN SELECT RAISE(ABORT, 'full'); END")
+    with pytest.raises(SessionError, match="full"):
+        store.append_turn("trip", "again", ANSWER, in_place_of=1)
+    assert questions(store, "trip") == ["one"]
 
 
 def test_list_and_last_session_follow_the_latest_turn(store: SessionStore) -> None:
@@ -167,7 +175,7 @@ def test_removed_conversation_leaves_no_byte(store: SessionStore) -> None:
         store.append_turn("kept", f"public {i}", REFUSAL)
     with closing(sqlite3.connect(store.path)) as other:  # keeps the log alive, as another process would
         other.execute("SELECT count(*) FROM turns").fetchone()
-        store.drop_last_turn("secret")
+        store.append_turn("secret", "in its place", ANSWER, in_place_of=200)
         assert b"topsecret" in bytes_of(store.path)
         store.remove("secret")
         left = bytes_of(store.path)
@@ -199,8 +207,7 @@ def test_owners_do_not_see_each_other(store: SessionStore) -> None:
     for forbidden in (ben.export, ben.remove):
         with pytest.raises(SessionError, match="no conversation 'trip'"):
             forbidden("trip")
-    ben.drop_last_turn("trip")
-    assert ben.append_turn("trip", "Ben's own trip", ANSWER) == 1
+    assert ben.append_turn("trip", "Ben's own trip", ANSWER, in_place_of=1) == 1
     ben.remove("trip")
     assert questions(anna, "trip") == ["Anna's question"]
 
@@ -233,7 +240,7 @@ def test_acknowledged_turns_survive_a_kill(store: SessionStore) -> None:
 
 
 def test_threads_share_a_store(store: SessionStore) -> None:
-    with store, ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool:
         numbers = list(pool.map(lambda i: store.append_turn("threads", str(i), ANSWER), range(20)))
     assert sorted(numbers) == list(range(1, 21))
 

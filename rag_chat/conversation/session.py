@@ -84,22 +84,25 @@ class Session:
     def retry(self, *, filter: Filter | None = None) -> Iterator[str]:
         """Ask the last question again, as `stream` does; the new answer takes the old one's place."""
         *before, question, _ = self.history or _nothing_asked()
-        yield from self._stream(question.content, before, filter, again=True)
+        yield from self._stream(question.content, before, filter, in_place_of=len(before) // 2 + 1)
 
     def _stream(
-        self, question: str, history: Sequence[Message], filter: Filter | None, *, again: bool = False
+        self,
+        question: str,
+        history: Sequence[Message],
+        filter: Filter | None,
+        *,
+        in_place_of: int | None = None,
     ) -> Iterator[str]:
         for piece in self._assistant.stream(question, history, filter=filter, memory=self._memory):
             if isinstance(piece, Answer):
-                if again:
-                    self._store.drop_last_turn(self.id)
-                self._keep(question, piece)
+                self._keep(question, piece, in_place_of)
             else:
                 yield piece
 
-    def _keep(self, question: str, answer: Answer) -> Answer:
+    def _keep(self, question: str, answer: Answer, in_place_of: int | None = None) -> Answer:
         kept = replace(answer, session=self.id)
-        self._store.append_turn(self.id, question, kept)
+        self._store.append_turn(self.id, question, kept, in_place_of=in_place_of)
         self.last = kept
         return kept
 

@@ -70,19 +70,13 @@ class SessionStore:
         self.path = default_path() if path is None else Path(path)
         self.owner = _text(owner)
 
-    def __enter__(self) -> SessionStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Nothing is open between calls; for those who close what they opened."""
-
-    def append_turn(self, session: str, question: str, answer: Answer) -> int:
+    def append_turn(
+        self, session: str, question: str, answer: Answer, *, in_place_of: int | None = None
+    ) -> int:
         """Store a question, its answer and the trace, all or nothing; return the turn's number, from 1.
 
-        On return the turn is on the disk. Turns of several processes get numbers without gaps.
+        On return the turn is on the disk. Turns of several processes get numbers without gaps. `in_place_of`
+        is the number of a turn that this one takes the place of.
         """
         row = (
             _now(),
@@ -94,18 +88,22 @@ class SessionStore:
         )
         with self._connection(session, create=True) as connection:
             connection.execute("BEGIN IMMEDIATE")  # before the number is read: holds off other writers
-            (last,) = connection.execute(
-                "SELECT coalesce(max(position), 0) FROM turns WHERE owner = ? AND session = ?",
-                (self.owner, session),
+            (number,) = connection.execute(
+                "SELECT coalesce(?, max(position) + 1, 1) FROM turns WHERE owner = ? AND session = ?",
+                (in_place_of, self.owner, session),
             ).fetchone()
+            connection.execute(
+                "DELETE FROM turns WHERE owner = ? AND session = ? AND position = ?",
+                (self.owner, session, number),
+            )
             connection.execute(
                 "INSERT INTO turns"
                 " (owner, session, position, created, question, reply, abstained, sources, trace)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (self.owner, session, last + 1, *row),
+                (self.owner, session, number, *row),
             )
             connection.execute("COMMIT")
-        return int(last) + 1
+        return int(number)
 
     def history(self, session: str) -> tuple[Message, ...]:
         """Return what was said, oldest first; nothing for a new session."""
@@ -145,14 +143,6 @@ class SessionStore:
                 {"turn": n, "question": question, "answer": reply, "abstained": bool(abstained)}
                 | json.loads(trace)
                 for n, question, reply, abstained, trace in reversed(rows)
-            )
-
-    def drop_last_turn(self, session: str) -> None:
-        """Forget the last question and its answer; does nothing for a new session."""
-        with self._connection(session, create=False) as connection:
-            connection.execute(
-                "DELETE FROM turns WHERE id = (SELECT max(id) FROM turns WHERE owner = ? AND session = ?)",
-                (self.owner, session),
             )
 
     def list(self) -> builtins.list[SessionInfo]:
