@@ -70,6 +70,18 @@ def test_a_removed_session_leaves_no_byte(assistant: Assistant, tmp_path: Path) 
         store.export("before")
 
 
+def test_a_memory_whose_making_was_killed_is_made_again(assistant: Assistant, tmp_path: Path) -> None:
+    assistant.session("before").ask(TEA)
+    assert recalled(assistant, "")
+    (folder,) = (tmp_path / "home" / FOLDER).glob("*")
+    for file in folder.iterdir():
+        file.unlink()
+    assert recalled(assistant, "")
+    for file in folder.iterdir():
+        file.unlink()
+    assistant.store().remove("before")
+
+
 def test_a_memory_takes_the_place_of_what_is_less_near() -> None:
     def hit(name: str, dense: float) -> Hit:
         return Hit(Passage(name, name, "", name, 0, 1), dense, 1, dense=dense)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rag_chat.errors import IndexNotFound
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Dialogue, Embedder, Hit
 
@@ -43,17 +45,20 @@ class Memory:
 
     def search(self, query: str) -> list[Hit]:
         """Find up to MOST past exchanges of the owner, by meaning, the nearest first."""
-        if not self._folder.exists():
+        try:
+            opened = Index.open(self._folder, embedder=self._embedder)
+        except IndexNotFound:
             return []
-        with self._index() as index:
+        with opened as index:
             mine = {"owner": self._owner}
             hits = index.search(query, MOST, mode="dense", filter=mine, exclude_sources=[self._current])
         return [hit for hit in hits if hit.score >= NEAR]
 
     def _index(self) -> Index:
-        if self._folder.exists():
+        try:
             return Index.open(self._folder, embedder=self._embedder)
-        return Index.build([], self._folder, embedder=self._embedder)
+        except IndexNotFound:  # the folder may be there: another process is making it, or was killed at it
+            return Index.build([], self._folder, embedder=self._embedder)
 
 
 def identity(owner: str, session: str) -> str:
@@ -64,7 +69,7 @@ def identity(owner: str, session: str) -> str:
 def forget(path: Path, source: str) -> None:
     """Erase a conversation, by its identity, from the memory beside `path`: vectors, text, words."""
     for folder in _root(path).glob("*/"):
-        with Index.open(folder) as index:
+        with suppress(IndexNotFound), Index.open(folder) as index:
             index.remove([source])
 
 
