@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from serving import CORPUS
+from writer_process import HashingEmbedder
 
 from rag_chat.assistant import Assistant
 from rag_chat.commands import cli
@@ -63,9 +64,22 @@ def test_the_weights_and_the_licence_travel_along(
             make_bundle(index, "google/flan-t5-base", tmp_path / "none.zip")
     assert manifest == again
     assert (tmp_path / "bot.zip").read_bytes() == (tmp_path / "again.zip").read_bytes()
-    assert {"model/config.json", "licences/rag_chat.txt", "index/passages.sqlite"} <= set(manifest["files"])
-    assert not any(".cache" in name for name in manifest["files"])
+    assert {name for name in manifest["files"] if not name.startswith("embedder/")} == {
+        "model/config.json",
+        "licences/rag_chat.txt",
+        "index/manifest.json",
+        "index/passages.sqlite",
+        "index/vectors.faiss",
+    }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.zip", "bot.zip", "index", "model"]
+
+
+def test_an_embedder_that_is_an_object_cannot_be_bundled(tmp_path: Path) -> None:
+    with (
+        Index.build([], tmp_path / "index", embedder=HashingEmbedder()) as index,
+        pytest.raises(UsageError, match="is no folder"),
+    ):
+        make_bundle(index, "extractive", tmp_path / "bot.zip")
 
 
 @dataclass

@@ -38,6 +38,7 @@ from rag_chat.commands.options import json_option
 from rag_chat.commands.printing import emit, note, note_skipped, say
 from rag_chat.config import IndexSettings, TrainingSettings, from_mapping
 from rag_chat.errors import CorpusError, RagChatError, UsageError
+from rag_chat.index.lock import LOCK_FILE
 from rag_chat.types import Skipped
 
 MANIFEST = "manifest.json"
@@ -48,7 +49,7 @@ KNOWN = {
     "train": None,
     "eval": ("arms", "k"),
 }
-_PASSING = ("-wal", "-shm", ".lock")  # SQLite's files while it is open, and the lock: no artefacts
+_PASSING = ("-wal", "-shm", LOCK_FILE)  # SQLite's files while it is open, and the lock: no artefacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from rag_chat.config import PACKAGED_EMBEDDER
 from rag_chat.errors import RagChatError, UsageError
 from rag_chat.generation.extractive import EXTRACTIVE
 from rag_chat.generation.seq2seq import PACKAGED_READER, packaged_reader
+from rag_chat.index.database import DATABASE_FILE
+from rag_chat.index.lock import LOCK_FILE
 from rag_chat.retrieval.index import Index
 
 FORMAT = 1
@@ -38,8 +40,7 @@ EXPANSION = 100  # unpacked bytes for each packed byte, at most: an index of tex
 
 _PART = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
-_PASSING = (".lock", ".new", "-wal", "-shm", "-journal")  # of a running process, not of the index
-_DATABASE = "passages.sqlite"
+_PASSING = (LOCK_FILE, ".new", "-wal", "-shm", "-journal")  # of a running process, not of the index
 _STORED = (".safetensors", ".faiss")  # numbers hardly get smaller
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # so that the same bot gives the same file
 _CHUNK = 1 << 20
@@ -77,12 +78,12 @@ def make_bundle(index: Index, model: str, output: Path) -> dict[str, Any]:
     """
     index.verify()
     with tempfile.TemporaryDirectory(dir=output.absolute().parent, prefix=".bundle-") as temporary:
-        copy = Path(temporary) / _DATABASE
+        copy = Path(temporary) / DATABASE_FILE
         with closing(sqlite3.connect(copy)) as target, index.store.database.snapshot() as source:
             source.backup(target)
-        files = {f"index/{_DATABASE}": copy}
+        files = {f"index/{DATABASE_FILE}": copy}
         for path in sorted(index.path.iterdir()):
-            if path.is_file() and path.name != _DATABASE and not path.name.endswith(_PASSING):
+            if path.is_file() and path.name != DATABASE_FILE and not path.name.endswith(_PASSING):
                 files[f"index/{path.name}"] = path
         weights = _model_folder(model)
         files |= _folder("model", weights) if weights else {}
@@ -144,7 +145,7 @@ def _embedder_folder(index: Index) -> Path | None:
     name = index.settings.embedder
     if name == PACKAGED_EMBEDDER:
         return None
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():  # "" is an embedder that was given as an object
         return Path(name)
     raise UsageError(
         f"The embedder {index.identity.name!r} is no folder, so its weights cannot be bundled.",
