@@ -15,7 +15,7 @@ from rag_chat.errors import EmbedderMismatch, ModelError
 from rag_chat.index.database import Database
 from rag_chat.index.dense import OVERFETCH, Ids, Vectors, choose, ordered
 from rag_chat.index.derived import Derived, check_agreement, read_manifest
-from rag_chat.index.embedding import AnyEmbedder, load_embedder, same_embedder
+from rag_chat.index.embedding import AnyEmbedder, load_embedder, reference_of, same_embedder
 from rag_chat.index.packaged import verify_packaged
 from rag_chat.index.store import Store
 from rag_chat.index.verify import verify
@@ -98,7 +98,7 @@ class OpenedIndex:
         """The embedder, loaded on first use. Raises EmbedderMismatch or ModelError."""
         loaded = self._loaded()
         if not same_embedder(loaded.identity, self.identity):
-            raise self._mismatch(loaded.identity)
+            raise self._mismatch(loaded)
         return loaded
 
     def snapshot(self) -> AbstractContextManager[object]:
@@ -168,11 +168,13 @@ class OpenedIndex:
             )
         return load_embedder(self.settings.embedder, precision=self.settings.embed_precision)
 
-    def _mismatch(self, other: EmbedderIdentity) -> EmbedderMismatch:
+    def _mismatch(self, other: Embedder) -> EmbedderMismatch:
+        name = reference_of(other)
+        command = f"run: rag-chat index rebuild {self.path} --embedder {name}"
         return EmbedderMismatch(
             f"The index {self.path} was built with {_described(self.identity)}, "
-            f"and this is {_described(other)}.",
-            f"Open it with its own, or run: rag-chat index rebuild {self.path} --embedder {other.name}",
+            f"and this is {_described(other.identity)}.",
+            f"Open it with its own, or {command if name else 'call: index.rebuild(embedder=...)'}",
         )
 
 
