@@ -38,6 +38,15 @@ def learnt(number: int) -> Dialogue:
     return Dialogue(f"c{number}", (asked, reply))
 
 
+def test_held_out_conversations_without_a_reply_are_refused_before_training(tmp_path: Path) -> None:
+    write_dialogues([learnt(number) for number in range(4)], tmp_path / "train.jsonl")
+    rewritten = Dialogue("r", (Message("user", "And in winter?", rewrite="Is it open in winter?"),))
+    write_dialogues([rewritten], tmp_path / "dev.jsonl")
+    with pytest.raises(TrainingError, match="no reply to compare with"):
+        train([tmp_path / "train.jsonl"], tmp_path / "model", arch="ngram", dev=[tmp_path / "dev.jsonl"])
+    assert not list(tmp_path.glob("model*"))
+
+
 def test_splits_are_by_conversation_and_seeded() -> None:
     dialogues = [said(str(i), "Hi", "Hello") for i in range(40)]
     parts = split(dialogues, seed=3)

@@ -84,6 +84,11 @@ def train(
     _warn(found)
     kept, chosen_by, judged_by = _examples(parts, index, settings)
     judged_by = sampled(judged_by or chosen_by, settings.seed)
+    if not judged_by:
+        raise TrainingError(
+            "The conversations held out for the verdict have no reply to compare with.",
+            "Give others with --dev or --test (in Python: dev, test).",
+        )
     kept, chosen_by, generation = _with_skills(parts, kept, chosen_by, generation, settings.seed)
     evidence = dict(Counter(_kind(example) for example in kept))
     logger.info("%d examples; their evidence: %s", len(kept), evidence)
