@@ -89,7 +89,7 @@ def test_the_report_is_the_same_each_time_but_for_the_clock(tiny_index: Index) -
 
 
 def test_a_model_alone_is_asked_without_passages(tiny_index: Index) -> None:
-    model = Scripted(GOOD)
+    model = Scripted(GOOD | {MAYOR: f"{UNANSWERABLE}!"})
     first, second = answers(Arm(Assistant(tiny_index, model), "none"), cases(HELD_OUT))
     assert [turn.passages for turn in model.turns] == [(), ()]
     assert model.turns[1].history == HELD_OUT.messages[:2]

@@ -91,8 +91,12 @@ def test_a_verdict_says_who_won() -> None:
 
 def test_an_abstention_scores_only_where_it_is_wanted() -> None:
     examples = [Example("d", Turn("a"), "Six."), Example("d", Turn("b"), "unanswerable")]
-    scripts = {"good": ("six", "Unanswerable."), "bad": ("unanswerable", "six")}
-    for name, wanted in (("good", [1.0, 1.0]), ("bad", [0.0, 0.0])):
+    scripts = {
+        "good": ("six", "Unanswerable."),
+        "marks": ("six", "\u201cUnanswerable!\u201d"),
+        "bad": ("...", "six"),
+    }
+    for name, wanted in (("good", [1.0, 1.0]), ("marks", [1.0, 1.0]), ("bad", [0.0, 0.0])):
         generator = models.Scripted(dict(zip("ab", scripts[name], strict=True)))
         assert answer_scores(generator, examples) == wanted
 

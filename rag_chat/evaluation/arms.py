@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rag_chat.assistant import ABSTENTION, Assistant
+from rag_chat.conversation.verdict import says_nothing
 from rag_chat.evaluation.cases import Case
 from rag_chat.evaluation.metrics import normalise
 from rag_chat.generation.prompt import UNANSWERABLE
@@ -75,7 +76,7 @@ def _without(assistant: Assistant, found: Sequence[Case]) -> list[Answer]:
 
 
 def _unsupported(said: str, model: str) -> Answer:
-    abstained = said.strip(" .").lower() in ("", UNANSWERABLE)
+    abstained = says_nothing(said)
     return Answer(
         text=ABSTENTION if abstained else said,
         citations=(),

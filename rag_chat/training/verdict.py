@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rag_chat.conversation.verdict import says_nothing
 from rag_chat.evaluation.intervals import Interval, paired_interval
 from rag_chat.evaluation.metrics import token_f1
 from rag_chat.generation.prompt import UNANSWERABLE
@@ -91,7 +92,7 @@ def judge(
 
 
 def _f1(said: str, wanted: str) -> float:
-    abstained = said.strip().rstrip(".").lower() in ("", UNANSWERABLE)
+    abstained = says_nothing(said)
     if abstained or wanted == UNANSWERABLE:
         return float(abstained and wanted == UNANSWERABLE)
     return token_f1(said, wanted)
