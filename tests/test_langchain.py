@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import models
 import numpy as np
@@ -141,6 +142,21 @@ def test_search_by_vector_and_mmr_agree_with_the_index(index: Index) -> None:
     diverse = [one.id for one in store.max_marginal_relevance_search(EGGS, k=4, lambda_mult=0.1)]
     assert diverse[0] == best[0]
     assert set(diverse) != set(best)
+
+
+def test_mmr_is_of_one_state_while_another_process_writes(tmp_path: Path) -> None:
+    folder, embedder = tmp_path / "index", models.WordEmbedder()
+    Index.build(tiny_documents(), folder, embedder=embedder).close()
+    with Index.open(folder, embedder=embedder) as index, Index.open(folder, embedder=embedder) as other:
+        other.store.database.connection.execute("PRAGMA busy_timeout = 0")  # the log cannot be cut meanwhile
+
+        class Interrupted(IndexVectorStore):
+            def _nearest(self, *given: Any) -> Any:
+                found = super()._nearest(*given)
+                other.remove(other.store.sources())
+                return found
+
+        assert len(Interrupted(index).max_marginal_relevance_search(EGGS, k=3)) == 3
 
 
 def test_mmr_of_an_empty_index(tmp_path: Path) -> None:

@@ -158,8 +158,9 @@ class IndexVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[LangChainDocument]:
         _refuse(kwargs)
-        found = dict(self._nearest(embedding, fetch_k, filter))
-        ids, vectors = self.index.store.vectors(np.array(list(found), dtype=np.int64))
+        with self.index.snapshot():
+            found = dict(self._nearest(embedding, fetch_k, filter))
+            ids, vectors = self.index.store.vectors(np.array(list(found), dtype=np.int64))
         asked = np.asarray(embedding, dtype=np.float32)
         best = maximal_marginal_relevance(asked, list(vectors), lambda_mult=lambda_mult, k=k) if found else []
         return [_text_document(found[int(ids[i])]) for i in best]
