@@ -37,6 +37,9 @@ class IndexSettings:
     embed_precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
+        for name, kind in (("index_type", IndexType), ("embed_precision", Precision)):
+            if (value := getattr(self, name)) not in get_args(kind):
+                raise UsageError(f"{name} cannot be {value!r}.", f"Give {_described(kind)}.")
         if self.chunk_tokens < 8:
             raise UsageError(f"chunk_tokens must be at least 8, not {self.chunk_tokens}.", "Try 128.")
         if not 0 <= self.overlap <= self.chunk_tokens // 2:

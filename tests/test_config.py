@@ -38,6 +38,13 @@ def test_chunks_that_cannot_be_cut_are_refused(chunk_tokens: int, overlap: int) 
         IndexSettings(chunk_tokens=chunk_tokens, overlap=overlap)
 
 
+@pytest.mark.parametrize("name", ["index_type", "embed_precision"])
+def test_a_choice_that_is_none_is_refused_before_an_index_is_made_with_it(name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} cannot be 'tree'") as caught:
+        IndexSettings(**{name: "tree"})  # type: ignore[arg-type]
+    assert caught.value.fix.startswith("Give one of: ")
+
+
 def test_unknown_names_are_refused_with_the_nearest_known_one() -> None:
     with pytest.raises(UsageError, match="Did you mean 'learning_rate'") as caught:
         from_mapping(TrainingSettings, {"learning_rat": 1e-4})
