@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,6 +80,7 @@ class Assistant:
         self._model = model
         self._device = device
         self._generator: Generator | None = None
+        self._loading = threading.Lock()
         self._sessions = sessions
 
     @property
@@ -89,13 +91,13 @@ class Assistant:
     @property
     def generator(self) -> Generator:
         """The model, loaded when it is first needed."""
-        if self._generator is None:
-            if isinstance(self._model, str | Path):
+        if not isinstance(self._model, str | Path):
+            return self._model
+        with self._loading:
+            if self._generator is None:
                 self._generator = load_generator(
                     self._model, embedder=self.index.embedder, device=self._device
                 )
-            else:
-                self._generator = self._model
         return self._generator
 
     def session(self, name: str | None = None, *, owner: str = "", remember: bool = False) -> Session:
@@ -253,7 +255,7 @@ class Assistant:
             abstained=verdict.abstained,
             reason=verdict.reason,
             hits=prepared.evidence.hits,
-            model=self.generator.name if said else self.model,
+            model=self.model,
             session="",
             timings_ms={name: round(ms, 1) for name, ms in timings.items()},
             prompt=prompt.text,

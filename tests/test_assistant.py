@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -182,6 +184,23 @@ def test_a_retry_leaves_a_turn_that_came_meanwhile(assistant: Assistant) -> None
         other.ask(FOLLOW_UP)
         list(again)
         assert [message.content for message in chat.history if message.role == "user"] == [TEA, FOLLOW_UP]
+
+
+def test_threads_that_begin_together_load_one_model(
+    tiny_index: Index, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[object] = []
+
+    def slow(name: object, **_: object) -> Scripted:
+        loaded.append(name)
+        time.sleep(0.2)
+        return scripted
+
+    monkeypatch.setattr("rag_chat.assistant.load_generator", slow)
+    assistant = Assistant(tiny_index, "some-model")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: assistant.generator, range(4)))
+    assert (loaded, found) == (["some-model"], [scripted] * 4)
 
 
 def test_retry_with_nothing_said_is_refused(assistant: Assistant) -> None:

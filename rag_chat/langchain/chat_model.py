@@ -31,7 +31,7 @@ class RagChatModel(BaseChatModel):
     @property
     def model_name(self) -> str:
         """What the traces of LangChain call this model."""
-        return self.assistant.generator.name
+        return self.assistant.model
 
     @property
     def _llm_type(self) -> str:
