@@ -39,13 +39,13 @@ def report_json(report: EvalReport) -> dict[str, Any]:
     }
 
 
-def worst(report: EvalReport, count: int = WORST) -> list[TurnReport]:
-    """The turns the main arm did worst on; of equals those first that another arm did best on."""
+def worst(report: EvalReport) -> list[TurnReport]:
+    """The WORST turns of the main arm; of equals those first that another arm did best on."""
 
     def badness(turn: TurnReport) -> tuple[float, float]:
         return turn.scores[report.main].f1, -max(one.f1 for one in turn.scores.values())
 
-    return sorted(report.turns, key=badness)[:count]
+    return sorted(report.turns, key=badness)[:WORST]
 
 
 def _turn(turn: TurnReport) -> dict[str, Any]:

@@ -225,8 +225,7 @@ class Seq2SeqGenerator:
 
     @cached_property
     def _uncased(self) -> bool:
-        ids = self._tokenizer("Paris", add_special_tokens=False).input_ids
-        return str(self._tokenizer.decode(ids)).strip() == "paris"
+        return self._text(self._encode("Paris", special=False)) == "paris"
 
 
 def _best_device() -> str:
