@@ -6,7 +6,8 @@ import contextlib
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import inf
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rag_chat.errors import UsageError
@@ -76,6 +77,7 @@ class GenerationSettings:
             raise UsageError(
                 f"There are no skills called {sorted(unknown)}.", f"Known: {', '.join(get_args(Skill))}."
             )
+        _check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,44 @@ class TrainingSettings:
     patience: int = 8
     half: bool = False
     seed: int = 13
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+
+
+_RANGES = {
+    "input_tokens": (8, inf),
+    "answer_tokens": (1, inf),
+    "beams": (1, inf),
+    "epochs": (0.01, inf),
+    "batch_size": (1, inf),
+    "accumulate": (1, inf),
+    "learning_rate": (0, inf),
+    "cross_learning_rate": (0, inf),
+    "warmup_steps": (0, inf),
+    "dropout": (0, 1),
+    "label_smoothing": (0, 1),
+    "lora_rank": (0, inf),
+    "gold_dropout": (0, 1),
+    "passages": (1, inf),
+    "eval_every": (1, inf),
+    "max_minutes": (0, inf),
+    "patience": (0, inf),
+    "seed": (0, 2**32),  # NumPy takes no other
+}
+"""What a setting must at least be, and be less than."""
+
+
+def _check_ranges(settings: GenerationSettings | TrainingSettings) -> None:
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name not in _RANGES or value is None:
+            continue
+        least, bound = _RANGES[field.name]
+        if not least <= value < bound:
+            less = f" and less than {bound}" if bound < inf else ""
+            usual = f"Try {field.default}." if field.default is not None else "Leave it out."
+            raise UsageError(f"{field.name} must be at least {least}{less}, not {value}.", usual)
 
 
 Settings = TypeVar("Settings", IndexSettings, GenerationSettings, TrainingSettings)

@@ -77,6 +77,33 @@ def test_values_of_another_type_are_refused(
     assert caught.value.fix == f"Give {fix}."
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "fix"),
+    [
+        (TrainingSettings, "accumulate", "0", "Try 1."),
+        (TrainingSettings, "passages", "0", "Try 5."),
+        (TrainingSettings, "epochs", "-1", "Try 3.0."),
+        (TrainingSettings, "epochs", "Infinity", "Try 3.0."),
+        (TrainingSettings, "batch_size", "0", "Try 32."),
+        (TrainingSettings, "learning_rate", "-1e-4", "Try 0.00015."),
+        (TrainingSettings, "learning_rate", "NaN", "Try 0.00015."),
+        (TrainingSettings, "cross_learning_rate", "-1", "Leave it out."),
+        (TrainingSettings, "dropout", "1", "Try 0.1."),
+        (TrainingSettings, "gold_dropout", "-0.1", "Try 0.1."),
+        (TrainingSettings, "seed", "-1", "Try 13."),
+        (GenerationSettings, "beams", "0", "Try 1."),
+        (GenerationSettings, "input_tokens", "1", "Try 384."),
+        (GenerationSettings, "answer_tokens", "0", "Try 64."),
+    ],
+)
+def test_values_out_of_range_are_refused(
+    kind: type[GenerationSettings] | type[TrainingSettings], name: str, value: str, fix: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{name} must be at least ") as caught:
+        from_mapping(kind, {name: value})
+    assert caught.value.fix == fix
+
+
 def test_text_is_read_as_what_it_stands_for() -> None:
     given = {"learning_rate": "1", "cross_learning_rate": "null", "half": "true", "seed": "7"}
     settings = TrainingSettings(learning_rate=1, cross_learning_rate=None, half=True, seed=7)

@@ -50,7 +50,7 @@ def test_the_model_reads_what_it_will_be_served() -> None:
     (example, _) = turn_examples(Dialogue("d", (SYSTEM, ASKED, SAID, MORE, ABSTAINED)))
     two = replace(example, turn=replace(example.turn, passages=(models.PLACE, models.EGGS)))
     for one, fuse in itertools.product((example, two), ("concat", "decoder")):
-        for budget in (3, 8, 99):
+        for budget in (8, 12, 99):
             settings = GenerationSettings(input_tokens=budget, fuse=fuse)
             served = readings(one.turn, fuse=fuse, budget=budget, count_tokens=words)
             assert model_inputs(one, settings, words) == tuple(prompt.text for prompt in served)
