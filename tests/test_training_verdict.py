@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 
 from rag_chat.commands import cli
 from rag_chat.corpus.writing import write_dialogues
-from rag_chat.errors import TrainingError
+from rag_chat.errors import CorpusError, TrainingError
 from rag_chat.training import run as training_run
 from rag_chat.training.duplicates import near_duplicates
 from rag_chat.training.examples import Example
@@ -60,12 +61,28 @@ def test_splits_are_by_conversation_and_seeded() -> None:
 
 
 def test_files_of_two_folders_may_have_one_name(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        said = [{"role": "user", "content": name}, {"role": "assistant", "content": "Yes."}]
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "train.jsonl").write_text(json.dumps({"messages": said}), encoding="utf-8")
+    write_trains(tmp_path, {"a": {"id": "first"}, "b": {"id": "second"}})
     paths = [tmp_path / name / "train.jsonl" for name in ("a", "b", "a")]
     assert [one.messages[0].content for one in read_dialogues(paths)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("keys", "name"), [({}, "train.jsonl#1"), ({"id": "one"}, "one")])
+def test_conversations_of_two_files_need_ids_of_their_own(
+    tmp_path: Path, keys: dict[str, str], name: str
+) -> None:
+    write_trains(tmp_path, {"a": keys, "b": keys})
+    first, second = paths = [tmp_path / folder / "train.jsonl" for folder in "ab"]
+    with pytest.raises(CorpusError, match="id of its own") as caught:
+        read_dialogues(paths)
+    assert caught.value.problem == f"{first} and {second} both have a conversation {name!r}."
+
+
+def write_trains(place: Path, folders: Mapping[str, Mapping[str, str]]) -> None:
+    """A train.jsonl in each folder: one conversation about its name, with these keys."""
+    for name, keys in folders.items():
+        said = [{"role": "user", "content": name}, {"role": "assistant", "content": "Yes."}]
+        (place / name).mkdir()
+        (place / name / "train.jsonl").write_text(json.dumps({**keys, "messages": said}), encoding="utf-8")
 
 
 def test_near_duplicates_are_found_whatever_their_case_and_ending() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.corpus import read_sources
 from rag_chat.corpus.identity import conversation_hash
-from rag_chat.errors import TrainingError
+from rag_chat.errors import CorpusError, TrainingError
 from rag_chat.generation.checkpoint import check_replaceable, move_checkpoint, read_card
 from rag_chat.generation.classic import Arch
 from rag_chat.generation.classic.ngram import COUNTS, NgramGenerator
@@ -134,10 +134,21 @@ def train(
 def read_dialogues(paths: Sequence[Path], skipped: list[Skipped] | None = None) -> list[Dialogue]:
     """Read the dialogues of files and folders, leaving topic documents aside.
 
-    Each path on its own: two files may have the same name here, unlike in an index.
+    Each path on its own: two files may have the same name here, unlike in an index. Raises CorpusError when
+    two paths have conversations of one id: evaluation and the checks for leaks go by it.
     """
-    items = (item for path in dict.fromkeys(paths) for item in read_sources([path], skipped=skipped))
-    return [item for item in items if isinstance(item, Dialogue)]
+    found: dict[str, tuple[Path, Dialogue]] = {}
+    for path in dict.fromkeys(paths):
+        for item in read_sources([path], skipped=skipped):
+            if not isinstance(item, Dialogue):
+                continue
+            if other := found.get(item.id):
+                raise CorpusError(
+                    f"{other[0]} and {path} both have a conversation {item.id!r}.",
+                    'Give each an id of its own: {"id": ..., "messages": ...}.',
+                )
+            found[item.id] = path, item
+    return [dialogue for _, dialogue in found.values()]
 
 
 def split(dialogues: Sequence[Dialogue], seed: int) -> Parts:
