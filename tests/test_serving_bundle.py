@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
-from serving import CORPUS
+from serving import CORPUS, PATIENCE, served
 from writer_process import HashingEmbedder
 
 from rag_chat.assistant import Assistant
 from rag_chat.commands import cli
 from rag_chat.errors import UsageError
 from rag_chat.retrieval.index import Index
+from rag_chat.serving.app import create_app
 from rag_chat.serving.bundle import MANIFEST, BundleError, make_bundle, unpacked
 
 if TYPE_CHECKING:
@@ -53,25 +55,42 @@ def test_a_bundle_answers_as_the_index_it_was_made_of(bundle: Path) -> None:
 def test_the_weights_and_the_licence_travel_along(
     tmp_path: Path, tiny_embedder: SentenceTransformerEmbedder
 ) -> None:
-    model = tmp_path / "model"
+    model = tmp_path / "mine"
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / ".cache").write_text("stays behind")
     with Index.build(CORPUS, tmp_path / "index", embedder=tiny_embedder) as index:
         manifest = make_bundle(index, str(model), tmp_path / "bot.zip")
         again = make_bundle(index, str(model), tmp_path / "again.zip")
-        with pytest.raises(UsageError, match="weights"):
+        with pytest.raises(UsageError, match="weights") as caught:
             make_bundle(index, "google/flan-t5-base", tmp_path / "none.zip")
+    assert "download google/flan-t5-base, then bundle it with -m flan-t5-base" in caught.value.fix
     assert manifest == again
     assert (tmp_path / "bot.zip").read_bytes() == (tmp_path / "again.zip").read_bytes()
     assert {name for name in manifest["files"] if not name.startswith("embedder/")} == {
-        "model/config.json",
+        "model/mine/config.json",
         "licences/rag_chat.txt",
         "index/manifest.json",
         "index/passages.sqlite",
         "index/vectors.faiss",
     }
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.zip", "bot.zip", "index", "model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.zip", "bot.zip", "index", "mine"]
+
+
+def test_a_model_keeps_its_name(
+    tmp_path: Path, tiny_embedder: SentenceTransformerEmbedder, trained_reader: Path
+) -> None:
+    with Index.build(CORPUS, tmp_path / "index", embedder=tiny_embedder) as index:
+        make_bundle(index, str(trained_reader), tmp_path / "bot.zip")
+    with (
+        unpacked(tmp_path / "bot.zip") as found,
+        Index.open(found.index, embedder=found.embedder) as index,
+    ):
+        bot = Assistant(index, found.model)
+        assert bot.ask(QUESTION).text
+        with served(create_app(bot)) as address:
+            names = httpx.get(f"{address}/v1/models", timeout=PATIENCE).json()["data"]
+    assert names[0]["id"] == trained_reader.name
 
 
 def test_an_embedder_that_is_an_object_cannot_be_bundled(tmp_path: Path) -> None:
@@ -191,3 +210,4 @@ def test_the_commands_of_the_container_and_the_service_exist() -> None:
     words = [*started.split(), *json.loads(entry)[3:]]
     assert {word for word in words if word.startswith("--")} <= options
     assert "USER 10001" in container
+    assert all("[serve,fast]" in installed for installed in (service, container))

@@ -86,14 +86,15 @@ def make_bundle(index: Index, model: str, output: Path) -> dict[str, Any]:
             if path.is_file() and path.name != DATABASE_FILE and not path.name.endswith(_PASSING):
                 files[f"index/{path.name}"] = path
         weights = _model_folder(model)
-        files |= _folder("model", weights) if weights else {}
+        inside = f"model/{weights.absolute().name}" if weights else ""  # the name that clients will see
+        files |= _folder(inside, weights) if weights else {}
         embedder = _embedder_folder(index)
         files |= _folder(f"embedder/{embedder.name}", embedder) if embedder else {}
         files["licences/rag_chat.txt"] = _licence(Path(temporary))
         manifest = {
             "format": FORMAT,
             "rag_chat": __version__,
-            "model": "model" if weights else model,
+            "model": inside or model,
             "embedder": embedder.name if embedder else None,
             "files": {name: _entry(path) for name, path in files.items()},
         }
@@ -119,10 +120,10 @@ def unpacked(bundle: Path) -> Iterator[Unpacked]:
                     _extract(bundle, archive, name, entry, folder)
         except _WRONG as error:
             raise _damaged(bundle, str(error) or repr(error)) from error
-        inside = manifest["model"] == "model"
+        model = str(manifest["model"])
         yield Unpacked(
             index=folder / "index",
-            model=str(folder / "model") if inside else str(manifest["model"]),
+            model=str(folder / model) if model.startswith("model/") else model,
             embedder=folder / "embedder" / manifest["embedder"] if manifest["embedder"] else None,
         )
 
@@ -136,7 +137,7 @@ def _model_folder(model: str) -> Path | None:
         return None
     raise UsageError(
         f"The model {model!r} is no folder, so its weights cannot be bundled.",
-        f"Fetch it first: rag-chat models download {model}",
+        f"Run rag-chat models download {model}, then bundle it with -m {model.rpartition('/')[2]}.",
     )
 
 
@@ -183,7 +184,7 @@ def _write(packed: Path, manifest: dict[str, Any], files: dict[str, Path]) -> No
         archive.writestr(zipfile.ZipInfo(MANIFEST, _EPOCH), text, zipfile.ZIP_DEFLATED)
         for name, path in files.items():
             if not _NAME.fullmatch(name):
-                raise UsageError(f"{name!r} cannot be the name of a file in a bundle.", "Rename the file.")
+                raise UsageError(f"{name!r} cannot be the name of a file in a bundle.", "Rename it.")
             info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = zipfile.ZIP_STORED if path.suffix in _STORED else zipfile.ZIP_DEFLATED
             with path.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
