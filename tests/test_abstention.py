@@ -163,6 +163,14 @@ def test_turns_are_tried_with_and_without_their_fact(tiny_index: Index) -> None:
     assert len(absent.passages) == 3
 
 
+@pytest.mark.parametrize(("source", "named"), [("tea.md", True), ("ea.md", False)])
+def test_a_source_is_named_by_whole_parts_of_its_path(tiny_index: Index, source: str, named: bool) -> None:
+    reply = Message("assistant", "Ask at the counter.", sources=(source,))
+    said = Scripted({TALK[0].content: "At 75 degrees."})
+    tried = try_out([Dialogue("d", (TALK[0], reply))], tiny_index, said, k=3)
+    assert tried[0].answerable is named
+
+
 def test_what_is_too_unlikely_is_withheld(trained_reader: Path, tiny_index: Index, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained_reader, tmp_path / "reader"))
     width = len(FEATURES)

@@ -194,6 +194,14 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     assert not any((tmp_path / "out").iterdir())
 
 
+def test_processes_that_do_not_find_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = iter((1, 2, 2))  # the trainer is told of one, as if the other were not there
+    monkeypatch.setattr("rag_chat.training.finetune.world_size", lambda: next(started))
+    with pytest.raises(TrainingError, match="2 processes were started and 1 found") as caught:
+        run(models.bart(TOKENIZER), tmp_path / "out")
+    assert "torchrun --nproc_per_node N --no-python rag-chat train" in caught.value.fix
+
+
 @pytest.mark.parametrize(("train", "dev"), [((), models.PAIRS), (models.PAIRS, ())])
 def test_nothing_to_train_or_test_on(tmp_path: Path, train: Any, dev: Any) -> None:
     with pytest.raises(TrainingError, match=f"{len(train)} training and {len(dev)} dev"):

@@ -118,7 +118,9 @@ def _held(case: Case, hits: Sequence[Hit]) -> bool:
     """Whether the passages hold the answer: one is of the document named, or supports the reply."""
     if case.reply.abstained or not case.reply.sources:
         return not case.reply.abstained
-    named = any(hit.passage.source.endswith(source) for hit in hits for source in case.reply.sources)
+    named = any(
+        f"/{hit.passage.source}".endswith(f"/{source}") for hit in hits for source in case.reply.sources
+    )
     return named or len(_without_fact(case, hits)) < len(hits)
 
 

@@ -109,7 +109,7 @@ def _trainer(
     if trainer.args.world_size != world_size():
         raise TrainingError(
             f"{world_size()} processes were started and {trainer.args.world_size} found each other.",
-            "Start them with: torchrun --nproc_per_node N -m rag_chat train ...",
+            "Start them with: torchrun --nproc_per_node N --no-python rag-chat train ...",
         )
     return trainer
 
