@@ -22,6 +22,7 @@ from rag_chat.serving.app import create_app
 
 QUESTION = "How long do I boil an egg?"
 ANSWER = "Boil an egg for six minutes."
+UNSUPPORTED = "No passage supports this answer."
 
 GOLDEN = """\
 data: {"id": "ID", "object": "chat.completion.chunk", "created": 0, "model": "echo", "choices": [\
@@ -125,6 +126,25 @@ def test_a_limit_of_tokens(client: openai.OpenAI, name: str, stream: bool) -> No
         choice = client.chat.completions.create(**body).choices[0]  # type: ignore[call-overload]
         text, finish = choice.message.content, choice.finish_reason
     assert (text, finish) == ("Boil an egg", "length")
+
+
+@pytest.mark.parametrize(
+    ("reply", "said", "cited", "unsupported", "reason"),
+    [
+        (f"{ANSWER} Penguins like chess.", "Boil an egg", 1, [], ""),
+        (f"Penguins like chess. {ANSWER}", "Penguins like chess", 0, ["Penguins like chess"], UNSUPPORTED),
+    ],
+)
+def test_an_answer_that_is_cut_tells_of_what_is_left(
+    index: Index, reply: str, said: str, cited: int, unsupported: list[str], reason: str
+) -> None:
+    model = models.Scripted({QUESTION: reply})
+    body = {"model": model.name, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 3}
+    with served(create_app(Assistant(index, model))) as address:
+        response = httpx.post(f"{address}/v1/chat/completions", json=body, timeout=PATIENCE)
+    told = response.json()["rag_chat"]
+    assert told["answer"] == said
+    assert (len(told["citations"]), told["unsupported"], told["reason"]) == (cited, unsupported, reason)
 
 
 def test_the_stream_as_bytes(echo: str) -> None:

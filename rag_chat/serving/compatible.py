@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 import time
@@ -14,7 +15,7 @@ from fastapi import APIRouter, Request
 
 from rag_chat.assistant import Request as Asked
 from rag_chat.conversation.writing import answer_json
-from rag_chat.generation.citations import cite
+from rag_chat.generation.citations import find_support
 from rag_chat.index.embedding import token_spans_of
 from rag_chat.serving.bodies import ERRORS
 from rag_chat.serving.events import event, event_stream, while_connected
@@ -61,12 +62,13 @@ async def complete(body: ChatRequest, request: Request, service: TheService) -> 
     if body.stream:
         return await while_connected(request, event_stream(_chunks(asked, body, service)))
     answer = await while_connected(request, whole(service.answer(asked)))
-    answer, finish = _cut(answer, _limit(body), service.assistant.index.embedder, asked.question)
+    embedder = service.assistant.index.embedder
+    answer, finish = await asyncio.to_thread(_cut, answer, _limit(body), embedder, asked.question)
     message = {"role": "assistant", "content": answer.text, "refusal": None}
     return {
         **_head(service, "chat.completion"),
         "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
-        "usage": _usage(answer, service.assistant.index.embedder),
+        "usage": _usage(answer, embedder),
         "rag_chat": answer_json(answer),
     }
 
@@ -111,7 +113,7 @@ async def _chunks(asked: Asked, body: ChatRequest, service: Service) -> AsyncGen
     async with aclosing(service.answer(asked)) as said:
         async for one in said:
             if isinstance(one, Answer):
-                answer, finish = _cut(one, limit, embedder, asked.question)
+                answer, finish = await asyncio.to_thread(_cut, one, limit, embedder, asked.question)
                 yield chunk({}, finish, rag_chat=answer_json(answer))
                 if wants_usage:
                     yield event({**head, "choices": [], "usage": _usage(answer, embedder)})
@@ -186,14 +188,18 @@ def _end(text: str, limit: int | None, embedder: Embedder) -> int:
 
 
 def _cut(answer: Answer, limit: int | None, embedder: Embedder, question: str) -> tuple[Answer, str]:
-    """The answer within the limit of tokens, citing for what is left of it, and why it ends."""
+    """The answer within the limit of tokens, with the support of what is left of it, and why it ends."""
     end = _end(answer.text, limit, embedder)
     if end == len(answer.text):
         return answer, "stop"
-    text = answer.text[:end]
+    answer = replace(answer, text=answer.text[:end])
+    if answer.abstained:
+        return answer, "length"
     passages = [hit.passage for hit in answer.hits]
-    citations = () if answer.abstained else cite(text, passages, question=question)
-    return replace(answer, text=text, citations=citations), "length"
+    support = find_support(answer.text, passages, question=question, embedder=embedder)
+    reason = "" if support.citations else "No passage supports this answer."
+    cited, unsupported = support.citations, support.unsupported
+    return replace(answer, citations=cited, unsupported=unsupported, reason=reason), "length"
 
 
 def _usage(answer: Answer, embedder: Embedder) -> dict[str, int]:
