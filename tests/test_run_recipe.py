@@ -127,6 +127,15 @@ def ids_in(path: Path) -> list[str]:
         ('"tuned"', '"tunned"', UsageError, "no arm 'tunned'"),
         ('topics = ["topics"]', "", UsageError, "names no topics"),
         ("[eval]", "[eval", CorpusError, "is not a recipe"),
+        ('topics = ["topics"]', 'topics = "topics"', UsageError, r"\[corpora\] topics cannot be 'topics'"),
+        ("test = 0.25", "test = 1", UsageError, r"\[split\] test cannot be 1"),
+        ("test = 0.25", "test = 1.5", UsageError, r"\[split\] test cannot be 1.5"),
+        ("test = 0.25", 'seed = "x"', UsageError, r"\[split\] seed cannot be 'x'"),
+        ("base = ", "base = 3 # ", UsageError, r"\[train\] base cannot be 3"),
+        ("k = 1", 'k = "many"', UsageError, r"\[eval\] k cannot be 'many'"),
+        ("k = 1", "k = 0", UsageError, r"\[eval\] k cannot be 0"),
+        ('arms = ["tuned", "extractive"]', 'arms = "tuned"', UsageError, r"\[eval\] arms cannot be 'tuned'"),
+        ('output = "bot"', "output = 3", UsageError, "output cannot be 3"),
     ],
 )
 def test_what_is_no_recipe_is_refused(
@@ -135,6 +144,16 @@ def test_what_is_no_recipe_is_refused(
     recipe.write_text(recipe.read_text().replace(old, new))
     with pytest.raises(kind, match=says):
         read_recipe(recipe)
+
+
+def test_the_base_may_be_a_downloaded_model(
+    recipe: Path, tmp_path: Path, trained_reader: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAG_CHAT_HOME", str(tmp_path / "home"))
+    downloaded = tmp_path / "home" / "models" / "mine"
+    downloaded.mkdir(parents=True)
+    recipe.write_text(recipe.read_text().replace(json.dumps(str(trained_reader)), '"mine"'))
+    assert read_recipe(recipe).base == str(downloaded)
 
 
 def test_a_damaged_manifest_says_what_to_do(recipe: Path) -> None:

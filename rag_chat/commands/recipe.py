@@ -34,6 +34,7 @@ from typing import Any
 import click
 
 from rag_chat.commands.evaluate import ARMS, evaluated, models_of, write_report
+from rag_chat.commands.opening import resolve_model
 from rag_chat.commands.options import json_option
 from rag_chat.commands.printing import emit, note, note_skipped, say
 from rag_chat.config import IndexSettings, TrainingSettings, from_mapping
@@ -42,13 +43,22 @@ from rag_chat.index.lock import LOCK_FILE
 from rag_chat.types import Skipped
 
 MANIFEST = "manifest.json"
-KNOWN = {
-    "corpora": ("topics", "dialogues", "dev", "test"),
-    "split": ("dev", "test", "seed"),
-    "index": None,
-    "train": None,
-    "eval": ("arms", "k"),
+Kind = tuple[str, Callable[[Any], bool]]
+"""What a value must be, in words, and whether it is."""
+
+_TEXT: Kind = "text", lambda value: isinstance(value, str)
+_LIST: Kind = "a list of texts", lambda value: isinstance(value, list) and all(map(_TEXT[1], value))
+_SHARE: Kind = "a share between 0 and 1, as in 0.1", lambda value: type(value) is float and 0 < value < 1
+_SEED: Kind = "a whole number", lambda value: type(value) is int
+_COUNT: Kind = "a whole number, at least 1", lambda value: type(value) is int and value >= 1
+KNOWN: Mapping[str, Mapping[str, Kind]] = {
+    "corpora": {"topics": _LIST, "dialogues": _LIST, "dev": _LIST, "test": _LIST},
+    "split": {"dev": _SHARE, "test": _SHARE, "seed": _SEED},
+    "index": {},
+    "train": {"base": _TEXT},
+    "eval": {"arms": _LIST, "k": _COUNT},
 }
+_SETTINGS = ("index", "train")  # of which `from_mapping` knows the other names
 _PASSING = ("-wal", "-shm", LOCK_FILE)  # SQLite's files while it is open, and the lock: no artefacts
 
 
@@ -101,11 +111,9 @@ def read_recipe(path: Path) -> Recipe:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CorpusError(f"{path} is not a recipe: {error}.", "See: rag-chat run --help") from error
-    _check_names(path, given)
+    _check(path, given)
     corpora, train, scored = (dict(given.get(part, {})) for part in ("corpora", "train", "eval"))
-    places = {
-        name: tuple(path.parent / one for one in corpora.get(name, ())) for name in KNOWN["corpora"] or ()
-    }
+    places = {name: tuple(path.parent / one for one in corpora.get(name, ())) for name in KNOWN["corpora"]}
     for one in (one for paths in places.values() for one in paths if not one.exists()):
         raise CorpusError(f"There is no file or folder {one}.", f"Paths are relative to {path.parent}.")
     base = train.pop("base", "reader")
@@ -118,27 +126,36 @@ def read_recipe(path: Path) -> Recipe:
         **places,
         split=split,
         index=from_mapping(IndexSettings, given.get("index", {})),
-        base=str(path.parent / base) if (path.parent / base).is_dir() else base,
+        base=str(path.parent / base) if (path.parent / base).is_dir() else resolve_model(base),
         train=from_mapping(TrainingSettings, train),
         arms=arms,
-        k=int(scored.get("k", 5)),
+        k=scored.get("k", 5),
     )
 
 
-def _check_names(path: Path, given: Mapping[str, Any]) -> None:
+def _check(path: Path, given: Mapping[str, Any]) -> None:
     for part, content in given.items():
         if part == "output":
+            _check_value(f"{path}: output", content, _TEXT)
             continue
         if part not in KNOWN or not isinstance(content, dict):
             raise UsageError(
                 f"{path} has an unknown part {part!r}.", f"There are output, {', '.join(KNOWN)}."
             )
         known = KNOWN[part]
-        for name in content if known else ():
-            if name not in (known or ()):
-                raise UsageError(f"{path}: [{part}] has no {name!r}.", f"It has {', '.join(known or ())}.")
+        for name, value in content.items():
+            if name in known:
+                _check_value(f"{path}: [{part}] {name}", value, known[name])
+            elif part not in _SETTINGS:
+                raise UsageError(f"{path}: [{part}] has no {name!r}.", f"It has {', '.join(known)}.")
     if not given.get("corpora", {}).get("dialogues") or not given["corpora"].get("topics"):
         raise UsageError(f"{path} names no topics or no dialogues.", "Add both under [corpora].")
+
+
+def _check_value(name: str, value: Any, kind: Kind) -> None:
+    words, fits = kind
+    if not fits(value):
+        raise UsageError(f"{name} cannot be {value!r}.", f"Give {words}.")
 
 
 def cook(recipe: Recipe) -> dict[str, Any]:
