@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 from rag_chat.assistant import Assistant
 from rag_chat.commands import cli
 from rag_chat.commands.chatting import Talk
+from rag_chat.commands.doctor import _EXTRAS
 from rag_chat.commands.printing import clean, json_line
 from rag_chat.types import Generated, Prompt, Turn
 
@@ -467,7 +469,7 @@ def test_a_conversation_is_replayed_and_what_differs_is_shown(
 ) -> None:
     asked = ("ask", "-i", folder, "-m", "extractive", "--session", "eggs")
     run(*asked, EGGS)
-    run(*asked, "And is it soft then?")
+    run(*asked, "-k", 2, "And is it soft then?")
     same = loaded(run("replay", "eggs", "-i", folder, "-m", "extractive", "--json"))
     assert same == [{"turn": 1, "differences": []}, {"turn": 2, "differences": []}]
     other = tmp_path / "other"
@@ -480,6 +482,18 @@ def test_a_conversation_is_replayed_and_what_differs_is_shown(
     assert "was " in run("replay", "eggs", "-i", other, "-m", "extractive").stdout
     run("replay", "eggs", "--turn", "9", "-i", folder, "-m", "extractive", status=1)
     run("replay", "nobody", "-i", folder, "-m", "extractive", status=1)
+
+
+# --- train -----------------------------------------------------------------------------------------
+
+
+def test_options_that_do_not_apply_to_a_part_are_refused(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "talk.jsonl").write_text("")
+    given = ("train", tmp_path / "talk.jsonl", "-i", folder, "-o", tmp_path / "model", "--part")
+    told = run(*given, "abstention", "--epochs", 3, "--set", "seed=1", "--force", status=2).stderr
+    assert "--part abstention has no use for --epochs, --set, --force." in told
+    assert "no use for --base, --lora." in run(*given, "embedder", "--base", "x", "--lora", status=2).stderr
+    assert "Unknown setting 'beams'" in run(*given, "embedder", "--set", "beams=2", status=2).stderr
 
 
 # --- models and doctor -----------------------------------------------------------------------------
@@ -501,6 +515,14 @@ def test_models_are_listed_and_described(
     )
     assert "BertModel" in run("models", "info", tiny_embedder.reference).stdout
     assert "models list" in run("models", "info", "no-such", status=1).stderr
+
+
+def test_doctor_knows_every_extra() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    extras = {name: len(packages) for name, packages in project["optional-dependencies"].items()}
+    for name in ("files", "all", "test"):  # made of the others
+        del extras[name]
+    assert {name: len(modules) for name, modules in _EXTRAS.items()} == extras
 
 
 def test_doctor_fails_exactly_when_something_is_broken(run: Run) -> None:

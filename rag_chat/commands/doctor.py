@@ -27,8 +27,10 @@ _EXTRAS = {
     "html": ("selectolax",),
     "yaml": ("yaml",),
     "chat": ("prompt_toolkit",),
-    "train": ("accelerate",),
-    "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "train": ("accelerate", "matplotlib", "peft"),
+    "serve": ("fastapi", "prometheus_client", "uvicorn"),
+    "fast": ("onnx",),
+    "eval": ("ir_measures", "rouge_score", "sacrebleu"),
 }
 
 

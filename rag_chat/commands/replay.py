@@ -54,6 +54,7 @@ def replay(
     found: list[dict[str, Any]] = []
     with opened_assistant(folder, model, traces[0]["settings"]["k"], device) as bot:
         for trace in traces:
+            bot.k = trace["settings"]["k"]
             before = history[: 2 * (trace["turn"] - 1)]
             answer = bot.ask(trace["question"], before, filter=trace["settings"]["filter"] or None)
             found.append({"turn": trace["turn"], "differences": differences(trace, answer)})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from rag_chat.commands.calibrating import fit_abstention
 from rag_chat.commands.opening import resolve_model
@@ -31,7 +32,23 @@ _OTHERS = ", ".join(
     for f in (*fields(TrainingSettings), *fields(GenerationSettings))
     if f.name not in ("epochs", "max_minutes", "lora_rank")
 )
-_PARTS = ("reader", "embedder", "abstention")
+_UNUSED = {
+    "reader": (),
+    "embedder": ("base", "arch", "lora", "max_minutes", "resume"),
+    "abstention": (
+        "base",
+        "arch",
+        "dev",
+        "test",
+        "lora",
+        "epochs",
+        "max_minutes",
+        "others",
+        "resume",
+        "force",
+    ),
+}
+"""The options that do not apply to each part."""
 _LORA_RANK = 16
 _NEW_LEARNING_RATE = 1e-3  # for weights that start at random
 _FELL_SHORT = 3
@@ -40,7 +57,7 @@ _DIALOGUES = click.Path(exists=True, path_type=Path)
 
 @click.command()
 @click.argument("dialogues", type=_DIALOGUES, nargs=-1, required=True)
-@option("--part", type=click.Choice(_PARTS), default="reader", show_default=True,
+@option("--part", type=click.Choice(list(_UNUSED)), default="reader", show_default=True,
         help="What to train; embedder: that of the index; abstention: when MODEL shall abstain, by set-aside "
              "DIALOGUES.")  # fmt: skip
 @option("-i", "--index", type=FOLDER, envvar="RAG_CHAT_INDEX", metavar="DIR",
@@ -86,6 +103,7 @@ def train(
     MODEL, not in its place, and the exit status is 3. Several GPUs: torchrun --nproc_per_node N --no-python
     rag-chat train ...
     """
+    _refuse_unused(part)
     if part == "abstention":
         fit_abstention(dialogues, index, output, as_json=as_json)
         return
@@ -94,7 +112,6 @@ def train(
     base, given = resolve_model(base), dict[str, Any](others or {})
     from rag_chat.training import run
 
-    served = {f.name: given.pop(f.name) for f in fields(GenerationSettings) if f.name in given}
     given |= {"epochs": epochs, "max_minutes": max_minutes, "lora_rank": _LORA_RANK if lora else 0}
     skipped: list[Skipped] = []
     _show_progress()
@@ -102,6 +119,7 @@ def train(
         embedder = _embedder(dialogues, output, index, [*dev, *test], given, force, skipped)
         _tell(embedder, output, skipped, as_json)
         return
+    served = {f.name: given.pop(f.name) for f in fields(GenerationSettings) if f.name in given}
     if arch in ("rnn", "cnn"):
         given.setdefault("learning_rate", _NEW_LEARNING_RATE)
     with contextlib.redirect_stdout(sys.stderr):  # the trainer prints its progress
@@ -122,6 +140,19 @@ def train(
     if report is None:  # the first process tells
         return
     _tell(report, output, skipped, as_json)
+
+
+def _refuse_unused(part: str) -> None:
+    """Refuse what was given on the command line and would be ignored."""
+    context = click.get_current_context()
+    unused = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in _UNUSED[part]
+        and context.get_parameter_source(parameter.name) == ParameterSource.COMMANDLINE
+    ]
+    if unused:
+        raise UsageError(f"--part {part} has no use for {', '.join(unused)}.", "Leave that out.")
 
 
 def _embedder(
