@@ -38,6 +38,8 @@ def test_a_follow_up_needs_the_history(turn: str) -> None:
         "which flour for neapolitan pizza",
         "Why does bread dough rise overnight in the fridge?",
         "Who invented basketball in Springfield?",
+        "Где живут белые медведи зимой?",
+        "Welche Gewürze gehören in Glühwein?",
     ],
 )
 def test_a_question_with_its_own_subject_stands_alone(turn: str) -> None:

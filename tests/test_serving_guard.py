@@ -243,10 +243,14 @@ def test_metrics_count_by_route(opened: Opened) -> None:
     with opened() as client:
         client.post("/api/ask", json={"question": "Boiled eggs?"})
         client.get("/api/passages/none")
+        for n in range(3):
+            client.request(f"METHOD{n}", "/api/ask")
         text = client.get("/metrics").text
     assert 'rag_chat_requests_total{method="POST",route="/api/ask",status="200"} 1.0' in text
     assert 'route="/api/passages/{passage_id:path}",status="404"' in text
     assert 'rag_chat_answers_total{outcome="answered"} 1.0' in text
+    assert 'method="other"' in text
+    assert "METHOD" not in text
 
 
 def test_ten_thousand_requests_take_turns_and_nothing_leaks(index: Index) -> None:

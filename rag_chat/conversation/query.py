@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rag_chat.types import Message
 
-_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+")
 _REFERS_BACK = frozenset(
     "it its they them their theirs he him his she her hers this that these those there then one ones "
     "other others another same both either neither former latter else instead again too".split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from http import HTTPMethod
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _TOGETHER = (1, 2, 4, 8, 16, 32)
+_METHODS = frozenset(HTTPMethod)  # a client may send any other word: it shall not become a counter of its own
 
 
 class Metrics:
@@ -68,6 +70,7 @@ class Metered:
             took = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "") or "/"
             metrics: Metrics = scope["app"].state.service.metrics
-            metrics.requests.labels(scope["method"], route, str(status)).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            metrics.requests.labels(method, route, str(status)).inc()
             metrics.seconds.labels(route).observe(took)
-            logger.info("%s %s %d %.0f ms", scope["method"], route, status, 1000 * took)
+            logger.info("%s %s %d %.0f ms", method, route, status, 1000 * took)
