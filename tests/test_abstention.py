@@ -53,6 +53,7 @@ def trials(shift: float, count: int = 120) -> list[Trial]:
             answerable=bool(n % 2),
             natural=n % 4 < 3,
             answered=0.8 * (n % 2),
+            quoted=0.5,
             withheld=1.0 - n % 2,
         )
         for n, row in enumerate(rows)
@@ -127,6 +128,20 @@ def test_classes_that_separate_get_a_threshold_and_others_do_not() -> None:
     assert clear.probability(good.known) > clear.probability(bad.known)
 
 
+def test_what_is_quoted_lies_between_what_is_withheld_and_what_is_answered() -> None:
+    """Turns of three kinds, from unlikely to likely: best withheld, best quoted, best answered."""
+    best = ((0.0, 0.0, 1.0), (0.2, 0.6, 0.0), (0.9, 0.6, 0.0))
+    rows = [
+        Trial(f"d{n}", (n % 3 + 0.1 * rng.normal(),) * len(FEATURES), n % 3 > 0, True, *best[n % 3])
+        for n in range(300)
+    ]
+    found = fit(rows)
+    assert found.threshold is not None
+    unlikely, likelier, likely = (found.probability((float(kind),) * len(FEATURES)) for kind in range(3))
+    assert unlikely < found.threshold <= likelier < found.quote <= likely
+    assert fit([replace(one, quoted=0.0) for one in rows]).quote == 0.0
+
+
 def test_one_class_alone_is_refused() -> None:
     with pytest.raises(TrainingError, match="abstain"):
         fit([one for one in trials(1.0) if one.answerable])
@@ -174,7 +189,9 @@ def test_a_source_is_named_by_whole_parts_of_its_path(tiny_index: Index, source:
 def test_what_is_too_unlikely_is_withheld(trained_reader: Path, tiny_index: Index, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained_reader, tmp_path / "reader"))
     width = len(FEATURES)
-    certain = Calibration((0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 0.6, (0.9, 0.8, 1.0), (), 9)
+    certain = Calibration(
+        (0.0,) * width, (1.0,) * width, (0.0,) * width, 0.0, 0.6, 0.0, (0.9, 0.8, 1.0), (), 9
+    )
     keep_calibration(folder, asdict(certain))  # 50% sure of everything
     assistant = Assistant(tiny_index, folder, device="cpu")
     answer = assistant.ask(TALK[0].content)
@@ -186,3 +203,7 @@ def test_what_is_too_unlikely_is_withheld(trained_reader: Path, tiny_index: Inde
     bold = Assistant(tiny_index, folder, device="cpu").ask(TALK[0].content)
     assert not bold.abstained
     assert bold.confidence == 0.5
+    keep_calibration(folder, asdict(replace(certain, threshold=0.4, quote=0.51)))
+    quoted = Assistant(tiny_index, folder, device="cpu").ask(TALK[0].content)
+    assert quoted.text == Assistant(tiny_index, "extractive").ask(TALK[0].content).text != bold.text
+    assert [citation.quote for citation in quoted.citations] == [quoted.text]

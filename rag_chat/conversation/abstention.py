@@ -1,4 +1,4 @@
-"""Whether to say an answer or to abstain: a small logistic model over what is known of the turn.
+"""Whether to answer, to quote instead, or to abstain: a small logistic model over what is known of the turn.
 
 The model is a few numbers, fitted on set-aside conversations (`rag_chat.training.abstention`) and kept in the
 card of the checkpoint that it was fitted for.
@@ -76,8 +76,9 @@ class Calibration:
     """The fitted model: p = sigmoid(weights . (features - means) / scales + intercept).
 
     `threshold`: the assistant abstains below it; None when the two classes did not separate, and then it
-    does not use the model. `auroc` with its 95% interval, and `curve` (coverage, share of wrong answers
-    among those given), are of conversations that the model was not fitted on (cross-validation).
+    does not use the model. `quote`: from there to here, the sentence of the passages that is closest to the
+    question is quoted in place of the answer. `auroc` with its 95% interval, and `curve` (coverage, share of
+    wrong among the answers given), are of conversations that the model was not fitted on (cross-validation).
     """
 
     means: tuple[float, ...]
@@ -85,6 +86,7 @@ class Calibration:
     weights: tuple[float, ...]
     intercept: float
     threshold: float | None
+    quote: float
     auroc: tuple[float, float, float]
     curve: tuple[tuple[float, float], ...]
     turns: int

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from rag_chat.conversation.abstention import Calibration, features
 from rag_chat.conversation.evidence import Evidence
 from rag_chat.generation.citations import Support, find_support
+from rag_chat.generation.extractive import ExtractiveReader
 from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.types import Embedder, Generated, Hit, Turn
 
@@ -39,7 +40,10 @@ def judge(
     embedder: Embedder,
     calibration: Calibration | None,
 ) -> Verdict:
-    """Abstain where nothing was found or said, or where the answer is too likely to be wrong; else cite."""
+    """Abstain where nothing was found or said, or where the answer is too likely to be wrong; else cite.
+
+    Between the two, where the model is not sure of its own words, the passages speak for themselves.
+    """
     if said is None:
         return _abstain("Nothing in the index matches the question.")
     if says_nothing(said.text):
@@ -57,6 +61,9 @@ def judge(
             return _abstain(
                 f"The passages found do not seem to answer the question ({confidence:.0%} sure).", confidence
             )
+        if confidence < calibration.quote:
+            (said,) = ExtractiveReader(embedder).generate([turn])
+            support = support_of(said, turn, embedder)
     reason = "" if support.citations else "No passage supports this answer."
     return Verdict(said.text, False, reason, support, confidence)
 

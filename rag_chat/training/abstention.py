@@ -27,6 +27,7 @@ from rag_chat.evaluation.cases import Case, cases
 from rag_chat.evaluation.metrics import token_f1
 from rag_chat.generation.checkpoint import NEVER_ABSTAIN, keep_calibration, read_card
 from rag_chat.generation.citations import find_support
+from rag_chat.generation.extractive import ExtractiveReader
 from rag_chat.generation.seq2seq import Seq2SeqGenerator
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Dialogue, Embedder, Generated, Generator, Hit, Turn
@@ -42,7 +43,8 @@ DEEP = 20  # passages searched to find k that do not hold the fact
 class Trial:
     """A turn with its answer: what is known of it, whether the passages hold the fact, and what it scores.
 
-    `answered` is the score of the answer, `withheld` that of an abstention, as `rag-chat eval` counts them;
+    `answered` is the score of the answer, `quoted` that of the extractive reader's, and `withheld` that of an
+    abstention, as `rag-chat eval` counts them;
     `natural` tells turns as they are from those whose evidence was taken away.
     """
 
@@ -51,6 +53,7 @@ class Trial:
     answerable: bool
     natural: bool
     answered: float
+    quoted: float
     withheld: float
 
 
@@ -86,8 +89,11 @@ def try_out(dialogues: Sequence[Dialogue], index: Index, generator: Generator, *
         if case.reply.sources
     ]
     turns = [_turn(case, hits) for case, hits, _ in tried]
-    said = generator.generate(turns)
-    return [_trial(*one, answer, index.embedder) for one, answer in zip(tried, said, strict=True)]
+    said, quotes = generator.generate(turns), ExtractiveReader(index.embedder).generate(turns)
+    return [
+        _trial(*one, answer, quote, index.embedder)
+        for one, answer, quote in zip(tried, said, quotes, strict=True)
+    ]
 
 
 def _turn(case: Case, hits: Sequence[Hit]) -> Turn:
@@ -101,15 +107,22 @@ def _without_fact(case: Case, hits: Sequence[Hit]) -> tuple[Hit, ...]:
     return tuple(replace(hit, rank=rank) for rank, hit in enumerate(kept, 1))
 
 
-def _trial(case: Case, hits: Sequence[Hit], natural: bool, said: Generated, embedder: Embedder) -> Trial:
+def _trial(
+    case: Case, hits: Sequence[Hit], natural: bool, said: Generated, quote: Generated, embedder: Embedder
+) -> Trial:
     turn = _turn(case, hits)
+
+    def score(text: str) -> float:
+        return 0.0 if case.reply.abstained else token_f1(text, case.reply.content)
+
     support = support_of(said, turn, embedder)
     return Trial(
         dialogue=case.dialogue,
         known=tuple(features(turn, hits, said, support)),
         answerable=natural and _held(case, hits),
         natural=natural,
-        answered=0.0 if case.reply.abstained else token_f1(said.text, case.reply.content),
+        answered=score(said.text),
+        quoted=score(quote.text),
         withheld=float(case.reply.abstained),
     )
 
@@ -127,8 +140,9 @@ def _held(case: Case, hits: Sequence[Hit]) -> bool:
 def fit(trials: Sequence[Trial]) -> Calibration:
     """Fit the model on all trials; what is reported comes of folds by conversation.
 
-    The threshold is the one with the best mean score on the turns as they are, an abstention scoring 1
-    where the reply abstains and 0 elsewhere. Raises TrainingError for one class only.
+    The thresholds are those with the best mean score on the turns as they are, an abstention scoring 1
+    where the reply abstains and 0 elsewhere: first that between quoting and answering, then, given that, the
+    one between abstaining and either. Raises TrainingError for one class only.
     """
     known = np.array([trial.known for trial in trials], dtype=np.float64)
     good = np.array([trial.answerable for trial in trials])
@@ -140,9 +154,10 @@ def fit(trials: Sequence[Trial]) -> Calibration:
     scores = held_out(known, good, [trial.dialogue for trial in trials])
     separation = _auroc_interval(scores, good)
     natural = np.array([trial.natural for trial in trials])
-    answered = np.array([trial.answered for trial in trials])[natural]
-    withheld = np.array([trial.withheld for trial in trials])[natural]
-    threshold = best_threshold(scores[natural], answered, withheld)
+    answered, quoted, withheld = np.array([[t.answered, t.quoted, t.withheld] for t in trials])[natural].T
+    quote = best_threshold(scores[natural], answered, quoted)
+    said = np.where(scores[natural] < quote, quoted, answered)
+    threshold = best_threshold(scores[natural], said, withheld)
     means, scales, weights, intercept = _standard_fit(known, good)
     return Calibration(
         means=tuple(means.tolist()),
@@ -150,6 +165,7 @@ def fit(trials: Sequence[Trial]) -> Calibration:
         weights=tuple(weights.tolist()),
         intercept=intercept,
         threshold=threshold if separation[1] >= SEPARATES else None,
+        quote=quote,
         auroc=separation,
         curve=risk_coverage(scores, good),
         turns=len(trials),
