@@ -18,7 +18,7 @@ from rag_chat.conversation.memory import Memory, with_memories
 from rag_chat.conversation.query import depends_on_history, plan
 from rag_chat.conversation.session import Session
 from rag_chat.conversation.sessions import SessionStore, new_session_id
-from rag_chat.conversation.verdict import ABSTENTION, bare, judge
+from rag_chat.conversation.verdict import ABSTENTION, asks_of_now, bare, judge
 from rag_chat.errors import UsageError
 from rag_chat.generation import load_generator
 from rag_chat.generation.checkpoint import card_hash
@@ -190,10 +190,9 @@ class Assistant:
         """What the model says, piece by piece; whole where it may yet be withheld."""
         if not turns:
             return iter(())
+        whole = [self._calibration is not None or asks_of_now(turn.question) for turn in turns]
         pieces = stream_together(self.generator, turns, wanted)
-        if self._calibration:
-            return ((place, piece) for place, piece in pieces if isinstance(piece, Generated))
-        return pieces
+        return (one for one in pieces if isinstance(one[1], Generated) or not whole[one[0]])
 
     def _told(
         self, prepared: _Prepared, said: Generated | None, sent: int, generate_ms: float

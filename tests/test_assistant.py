@@ -93,6 +93,8 @@ def test_what_no_document_can_know_is_not_answered(tiny_index: Index) -> None:
     assistant = Assistant(tiny_index, Scripted({weather: "Volcano hikes are open.", hello: "Hello! Ask me."}))
     answer = assistant.ask(weather)
     assert (answer.text, answer.abstained) == (ABSTENTION, True)
+    *pieces, streamed = assistant.stream(weather)
+    assert "".join(map(str, pieces)) == ABSTENTION == getattr(streamed, "text", "")
     assert "today" in answer.reason
     assert assistant.ask(hello).text == "Hello! Ask me."
 

@@ -88,6 +88,11 @@ def _measured(hits: Sequence[Hit], turn: Turn, embedder: Embedder) -> Sequence[H
     return [replace(hit, dense=float(vector @ asked)) for hit, vector in zip(hits, vectors, strict=True)]
 
 
+def asks_of_now(question: str) -> bool:
+    """Whether a question is about a time that documents written earlier cannot know."""
+    return bool(_NOW.search(question))
+
+
 def says_nothing(text: str) -> bool:
     """Whether a text is the word for an abstention, or holds no word at all."""
     return bare(text) in ("", UNANSWERABLE)
