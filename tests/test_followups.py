@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,6 +84,21 @@ def test_past_exchanges_are_a_fifth_unless_nothing_else_is_there(tiny_index: Ind
     assert [hit.rank for hit in found.hits] == [1, 2, 3, 4, 5]
     (found,) = find_evidence(tiny_index, texts, 3, filter={"kind": "dialogue"})
     assert len(found.hits) == 3
+
+
+@pytest.mark.parametrize(("near", "found"), [(0.6, ["b", "a", "c"]), (0.4, ["b", "c", "d"])])
+def test_a_new_topic_is_found_whatever_was_talked_about(near: float, found: list[str]) -> None:
+    """What the raw question finds has a place, though a query with the old topic is nearer to others."""
+
+    class Rankings:
+        def search_many(self, queries: Sequence[str], *_: object, **__: object) -> list[list[Hit]]:
+            rest = [Hit(one, 0.9, n, dense=0.9) for n, one in enumerate(passages[1:], 1)]
+            return [[Hit(passages[0], near, 1, dense=near)], *([rest] * (len(queries) - 1))]
+
+    passages = [Passage(name, name, "", name, 0, 1) for name in "abcde"]
+    (evidence,) = find_evidence(cast("Index", Rankings()), [plan("How do I cook rice?", TALK)], 3)
+    assert [hit.passage.id for hit in evidence.hits] == found
+    assert [hit.rank for hit in evidence.hits] == [1, 2, 3]
 
 
 def test_the_other_sources_are_found_when_one_is_excluded(tiny_index: Index) -> None:
