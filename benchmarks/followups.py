@@ -1,4 +1,4 @@
-"""What to search for in a conversation: fixed policies against the library's, on five multi-turn sets.
+"""What to search for in a conversation: fixed policies against the library's, on six multi-turn sets.
 
     python -m benchmarks.followups --data FOLDER [--work FOLDER] [-o followups.json]
 

@@ -10,7 +10,7 @@ import json
 import lzma
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,21 @@ def _starter(_: Path) -> tuple[list[Document], list[Case]]:
                         said = dialogue.messages
                         cases.append(Case(dialogue.id, said[i - 1].content, said[: i - 1], gold))
     return documents, cases
+
+
+def _changed(_: Path) -> tuple[list[Document], list[Case]]:
+    """The questions that open a starter conversation, asked in the midst of another one."""
+    documents, cases = _starter(_)
+    rng = random.Random(0)
+    talks = [case for case in cases if len(case.history) > 1]
+    changed = []
+    for case in cases:
+        if not case.history:
+            other = rng.choice(talks)
+            while other.gold & case.gold:
+                other = rng.choice(talks)
+            changed.append(replace(case, history=other.history))
+    return documents, changed
 
 
 def _canard(data: Path) -> tuple[list[Document], list[Case]]:
@@ -184,6 +199,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 SETS: dict[str, Callable[[Path], tuple[list[Document], list[Case]]]] = {
     "starter": _starter,
+    "changed": _changed,
     "canard": _canard,
     "dstc11": _dstc11,
     "cookdial": _cookdial,
