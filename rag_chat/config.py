@@ -7,6 +7,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from math import inf
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -38,11 +39,7 @@ class IndexSettings:
     embed_precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        for name, kind in (("index_type", IndexType), ("embed_precision", Precision)):
-            if (value := getattr(self, name)) not in get_args(kind):
-                raise UsageError(f"{name} cannot be {value!r}.", f"Give {_described(kind)}.")
-        if self.chunk_tokens < 8:
-            raise UsageError(f"chunk_tokens must be at least 8, not {self.chunk_tokens}.", "Try 128.")
+        _check(self)
         if not 0 <= self.overlap <= self.chunk_tokens // 2:
             raise UsageError(
                 f"overlap must lie between 0 and half of chunk_tokens, not {self.overlap}.",
@@ -70,14 +67,9 @@ class GenerationSettings:
     skills: tuple[Skill, ...] = ("answer",)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "skills", tuple(self.skills))  # JSON has lists
-        if self.fuse not in get_args(Fuse):
-            raise UsageError(f"There is no way to fuse called {self.fuse!r}.", "Try concat or decoder.")
-        if unknown := set(self.skills) - set(get_args(Skill)):
-            raise UsageError(
-                f"There are no skills called {sorted(unknown)}.", f"Known: {', '.join(get_args(Skill))}."
-            )
-        _check_ranges(self)
+        if isinstance(self.skills, list):  # as JSON has them
+            object.__setattr__(self, "skills", tuple(self.skills))
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +103,11 @@ class TrainingSettings:
     seed: int = 13
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        _check(self)
 
 
 _RANGES = {
+    "chunk_tokens": (8, inf),
     "input_tokens": (8, inf),
     "answer_tokens": (1, inf),
     "beams": (1, inf),
@@ -137,9 +130,37 @@ _RANGES = {
 """What a setting must at least be, and be less than."""
 
 
-def _check_ranges(settings: GenerationSettings | TrainingSettings) -> None:
+Settings = TypeVar("Settings", IndexSettings, GenerationSettings, TrainingSettings)
+
+
+def from_mapping(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
+    """Build settings from a mapping, refusing unknown names with the nearest known one.
+
+    Values may be text, as a command line gives them: they are read as JSON where they are JSON.
+    """
+    known = [field.name for field in fields(kind)]
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"Known settings: {', '.join(known)}."
+            raise UsageError(f"Unknown setting {name!r}.", hint)
+    return kind(**{name: _read(value) for name, value in values.items()})
+
+
+def _read(value: Any) -> Any:
+    """The value that a text stands for: 3, 1e-4, true, or the text itself."""
+    with contextlib.suppress(ValueError, TypeError):
+        return json.loads(value)
+    return value
+
+
+def _check(settings: IndexSettings | GenerationSettings | TrainingSettings) -> None:
+    """Refuse a value that is not of its field's type, or out of its range."""
+    own: Any = type(settings)  # mypy takes the class of a dataclass for unhashable
     for field in fields(settings):
-        value = getattr(settings, field.name)
+        value, kind = getattr(settings, field.name), _types(own)[field.name]
+        if not _fits(value, kind):
+            raise UsageError(f"{field.name} cannot be {value!r}.", f"Give {_described(kind)}.")
         if field.name not in _RANGES or value is None:
             continue
         least, bound = _RANGES[field.name]
@@ -149,32 +170,9 @@ def _check_ranges(settings: GenerationSettings | TrainingSettings) -> None:
             raise UsageError(f"{field.name} must be at least {least}{less}, not {value}.", usual)
 
 
-Settings = TypeVar("Settings", IndexSettings, GenerationSettings, TrainingSettings)
-
-
-def from_mapping(kind: type[Settings], values: Mapping[str, Any]) -> Settings:
-    """Build settings from a mapping, refusing unknown names with the nearest known one, and wrong values.
-
-    Values may be text, as a command line gives them: they are read as JSON where they are JSON.
-    """
-    known = get_type_hints(kind)
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else f"Known settings: {', '.join(known)}."
-            raise UsageError(f"Unknown setting {name!r}.", hint)
-    read = {name: _read(value) for name, value in values.items()}
-    for name, value in read.items():
-        if not _fits(value, known[name]):
-            raise UsageError(f"{name} cannot be {value!r}.", f"Give {_described(known[name])}.")
-    return kind(**read)
-
-
-def _read(value: Any) -> Any:
-    """The value that a text stands for: 3, 1e-4, true, or the text itself."""
-    with contextlib.suppress(ValueError, TypeError):
-        return json.loads(value)
-    return value
+@cache  # an index reads its settings at every search
+def _types(kind: type) -> Mapping[str, Any]:
+    return get_type_hints(kind)
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -186,7 +184,9 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list | tuple) and all(_fits(one, inner[0]) for one in value)
     if inner:
         return any(_fits(value, one) for one in inner)
-    return type(value) is kind or (kind is float and type(value) is int)
+    if isinstance(value, bool):  # which is an int to Python
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def _described(kind: Any) -> str:
