@@ -26,7 +26,7 @@ from rag_chat.index.inputs import (
 )
 from rag_chat.index.rows import text_hash
 from rag_chat.index.store import Entry, State, Store, Vectors
-from rag_chat.types import Dialogue, Document, Embedder, Passage, Skipped
+from rag_chat.types import Dialogue, Embedder, Skipped
 
 BATCH_PASSAGES = 512  # a commit each: a kill costs at most their embedding, 20 s on one core
 
@@ -45,22 +45,6 @@ class IndexReport:
     skipped: tuple[Skipped, ...]
     passages: int
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A document that is new, or changed (`replaces`), cut into passages and not yet embedded."""
-
-    given: Input
-    document: Document
-    hash: bytes
-    passages: Sequence[Passage]
-    replaces: bool
-
-    def entry(self, vectors: Vectors) -> Entry:
-        """What is stored, with the vectors (n, dim) of its passages."""
-        kind, origin = kind_of(self.given.item), self.given.origin
-        return Entry(self.document, kind, origin, self.hash, self.passages, vectors, self.replaces)
 
 
 class Ingest:
@@ -86,7 +70,7 @@ class Ingest:
         self._progress: Progress | None = None
         self._started = time.monotonic()
         self._seen: set[str] = set()
-        self._pending: list[Prepared] = []
+        self._pending: list[Entry] = []
         self._waiting = 0  # passages of those pending
         self._moved: dict[str, str] = {}
         self._left: set[str] = set()
@@ -120,9 +104,9 @@ class Ingest:
             return
         self._added += stored is None
         self._updated += stored is not None
-        prepared = prepare(given, digest, self._token_spans, self._settings, replaces=stored is not None)
-        self._pending.append(prepared)
-        self._waiting += len(prepared.passages)
+        entry = prepare(given, digest, self._token_spans, self._settings, replaces=stored is not None)
+        self._pending.append(entry)
+        self._waiting += len(entry.passages)
         if self._waiting >= BATCH_PASSAGES:
             self.flush()
 
@@ -159,10 +143,9 @@ class Ingest:
         if not pending and not moved:
             return
         texts = [p.search_text for one in pending for p in one.passages]
-        ends = np.cumsum([len(one.passages) for one in pending])
-        parts = np.split(self._vectors(texts), ends[:-1]) if pending else []
+        vectors = self._vectors(texts)
         with self._store.database.transaction():
-            self._store.put([one.entry(mine) for one, mine in zip(pending, parts, strict=True)])
+            self._store.put(pending, vectors)
             self._store.move(moved)
         self._written += len(texts)
         if self._progress:
@@ -215,14 +198,18 @@ class Ingest:
 
 def prepare(
     given: Input, digest: bytes, token_spans: TokenSpans, settings: IndexSettings, *, replaces: bool
-) -> Prepared:
+) -> Entry:
     """Cut one item into passages."""
     item: Item = given.item
     if isinstance(item, Dialogue):
+        document = dialogue_document(item)
         passages = chunk_dialogue(item, token_spans, chunk_tokens=settings.chunk_tokens)
-        return Prepared(given, dialogue_document(item), digest, passages, replaces)
-    passages = chunk_document(item, token_spans, chunk_tokens=settings.chunk_tokens, overlap=settings.overlap)
-    return Prepared(given, item, digest, passages, replaces)
+    else:
+        document = item
+        passages = chunk_document(
+            item, token_spans, chunk_tokens=settings.chunk_tokens, overlap=settings.overlap
+        )
+    return Entry(document, kind_of(item), given.origin, digest, passages, replaces)
 
 
 @contextmanager

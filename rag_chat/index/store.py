@@ -19,25 +19,24 @@ __all__ = ["Entry", "Ids", "State", "Store", "Vectors"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A document as it is stored, with its passages and their vectors (n, dim) float32, unit rows.
-
-    `replaces`: an earlier version of it is stored.
-    """
+    """A document as it is stored, cut into passages. `replaces`: an earlier version of it is stored."""
 
     document: Document
     kind: Kind
     origin: str
     hash: bytes
     passages: Sequence[Passage]
-    vectors: Vectors
     replaces: bool
 
 
 class Store(Reader):
     """Reads and writes the rows of one database; writes are always inside database.transaction()."""
 
-    def put(self, entries: Sequence[Entry]) -> None:
-        """Write documents with everything that belongs to them, in place of earlier versions."""
+    def put(self, entries: Sequence[Entry], vectors: Vectors) -> None:
+        """Write documents with everything that belongs to them, in place of earlier versions.
+
+        vectors: (n, dim) float32, unit rows, one a passage in the order of the entries.
+        """
         with self.database.transaction() as connection:
             if replaced := [entry.document.source for entry in entries if entry.replaces]:
                 self.remove(replaced)
@@ -54,14 +53,12 @@ class Store(Reader):
                 metadata, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
                 (_passage_row(i, owner, one) for owner, (i, one) in zip(owners, passages, strict=True)),
             )
-            self._put_vectors(connection, passages, [row for entry in entries for row in entry.vectors])
+            self._put_vectors(connection, passages, vectors)
             self._put_lexical(connection, passages)
             tags = ((key, value, i) for i, one in passages for key, value in tags_of(one).items())
             connection.executemany("INSERT INTO tags VALUES (?, ?, ?)", tags)
 
-    def _put_vectors(
-        self, connection: sqlite3.Connection, passages: Numbered, vectors: Iterable[Vectors]
-    ) -> None:
+    def _put_vectors(self, connection: sqlite3.Connection, passages: Numbered, vectors: Vectors) -> None:
         connection.executemany(
             "INSERT INTO vectors VALUES (?, ?, ?, ?)",
             (_vector_row(i, one, vector) for (i, one), vector in zip(passages, vectors, strict=True)),
