@@ -64,8 +64,7 @@ def judge(
         if confidence < calibration.quote:
             (said,) = ExtractiveReader(embedder).generate([turn])
             support = support_of(said, turn, embedder)
-    reason = "" if support.citations else "No passage supports this answer."
-    return Verdict(said.text, False, reason, support, confidence)
+    return Verdict(said.text, False, reason_of(support), support, confidence)
 
 
 def support_of(said: Generated, turn: Turn, embedder: Embedder) -> Support:
@@ -77,6 +76,11 @@ def support_of(said: Generated, turn: Turn, embedder: Embedder) -> Support:
         embedder=embedder,
         attention=said.attention,
     )
+
+
+def reason_of(support: Support) -> str:
+    """What an answer has to say of its support: nothing where there is some."""
+    return "" if support.citations else "No passage supports this answer."
 
 
 def _measured(hits: Sequence[Hit], turn: Turn, embedder: Embedder) -> Sequence[Hit]:

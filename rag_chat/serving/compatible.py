@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from rag_chat.assistant import Request as Asked
+from rag_chat.conversation.verdict import reason_of
 from rag_chat.conversation.writing import answer_json
 from rag_chat.generation.citations import find_support
 from rag_chat.index.embedding import token_spans_of
@@ -197,9 +198,8 @@ def _cut(answer: Answer, limit: int | None, embedder: Embedder, question: str) -
         return answer, "length"
     passages = [hit.passage for hit in answer.hits]
     support = find_support(answer.text, passages, question=question, embedder=embedder)
-    reason = "" if support.citations else "No passage supports this answer."
     cited, unsupported = support.citations, support.unsupported
-    return replace(answer, citations=cited, unsupported=unsupported, reason=reason), "length"
+    return replace(answer, citations=cited, unsupported=unsupported, reason=reason_of(support)), "length"
 
 
 def _usage(answer: Answer, embedder: Embedder) -> dict[str, int]:
