@@ -93,11 +93,7 @@ class SessionStore:
                 (in_place_of, self.owner, session),
             ).fetchone()
             connection.execute(
-                "DELETE FROM turns WHERE owner = ? AND session = ? AND position = ?",
-                (self.owner, session, number),
-            )
-            connection.execute(
-                "INSERT INTO turns"
+                "INSERT OR REPLACE INTO turns"
                 " (owner, session, position, created, question, reply, abstained, sources, trace)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (self.owner, session, number, *row),
