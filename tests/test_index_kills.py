@@ -148,4 +148,4 @@ def test_the_same_corpus_twice_gives_the_same_index(tmp_path: Path, tiny_index: 
         found = list(two.passages()), two.store.vectors()
     assert found[0] == expected[0]
     np.testing.assert_array_equal(found[1][0], expected[1][0])
-    np.testing.assert_allclose(found[1][1], expected[1][1], atol=1e-5)
+    np.testing.assert_allclose(found[1][1], expected[1][1], atol=1e-6)

@@ -44,8 +44,8 @@ class Trial:
     """A turn with its answer: what is known of it, whether the passages hold the fact, and what it scores.
 
     `answered` is the score of the answer, `quoted` that of the extractive reader's, and `withheld` that of an
-    abstention, as `rag-chat eval` counts them;
-    `natural` tells turns as they are from those whose evidence was taken away.
+    abstention, as `rag-chat eval` counts them; `natural` tells turns as they are from those whose evidence
+    was taken away.
     """
 
     dialogue: str
