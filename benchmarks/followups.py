@@ -69,7 +69,7 @@ def _fixed(index: Index, cases: Sequence[Case], ask: Policy) -> list[Sequence[Hi
     """What a fixed policy finds: its queries fused with equal weights."""
     queries = [list(ask(case)) for case in cases]
     flat = iter(index.search_many([text for texts in queries for text in texts], DEPTH))
-    return [fuse_hits([next(flat) for _ in texts], [1.0] * len(texts), K) for texts in queries]
+    return [fuse_hits([next(flat) for _ in texts], [1.0] * len(texts))[:K] for texts in queries]
 
 
 def main() -> None:

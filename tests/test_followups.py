@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import pytest
+from conftest import tiny_documents
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag_chat.conversation.evidence import find_evidence
+from rag_chat.conversation.evidence import DEPTH, find_evidence
 from rag_chat.conversation.query import acceptable, plan
+from rag_chat.index.embedding import SentenceTransformerEmbedder
 from rag_chat.retrieval.fusion import fuse_hits
 from rag_chat.retrieval.index import Index
-from rag_chat.types import Hit, Message, Passage
+from rag_chat.types import Dialogue, Hit, Message, Passage
 
 TALK = (
     Message("user", "Tell me about green tea from Kyoto."),
@@ -86,6 +89,20 @@ def test_past_exchanges_are_a_fifth_unless_nothing_else_is_there(tiny_index: Ind
     assert len(found.hits) == 3
 
 
+def test_documents_are_found_however_many_exchanges_are_nearer(
+    tmp_path: Path, tiny_embedder: SentenceTransformerEmbedder
+) -> None:
+    question = "And for how long?"
+    asked = [*TALK, Message("user", question)]
+    chats = [Dialogue(f"chat-{n}", (*asked, Message("assistant", f"{n} minutes."))) for n in range(DEPTH + 5)]
+    with Index.build([*tiny_documents(), *chats], tmp_path / "index", embedder=tiny_embedder) as index:
+        crowd = index.search(question, DEPTH)
+        assert all(hit.passage.kind == "dialogue" for hit in crowd)
+        (found,) = find_evidence(index, [[question]], 5)
+    kinds = [hit.passage.kind for hit in found.hits]
+    assert (len(kinds), kinds.count("topic")) == (5, 4)
+
+
 @pytest.mark.parametrize(("near", "found"), [(0.6, ["b", "a", "c"]), (0.4, ["b", "c", "d"])])
 def test_a_new_topic_is_found_whatever_was_talked_about(near: float, found: list[str]) -> None:
     """What the raw question finds has a place, though a query with the old topic is nearer to others."""
@@ -111,8 +128,8 @@ def test_fused_hits_are_ordered_by_weighted_rank() -> None:
     a, b, c = (Passage(name, name, "", name, 0, 1) for name in "abc")
     first = [Hit(a, 0.9, 1, dense=0.9), Hit(b, 0.8, 2, dense=0.8)]
     second = [Hit(c, 0.3, 1, dense=0.3), Hit(b, 0.2, 2, dense=0.2)]
-    fused = fuse_hits([first, second], [0.75, 0.25], 3)
+    fused = fuse_hits([first, second], [0.75, 0.25])
     assert [hit.passage.id for hit in fused] == ["b", "a", "c"]
     assert [hit.score for hit in fused] == pytest.approx([1 / 12, 0.75 / 11, 0.25 / 11])
     assert [hit.dense for hit in fused] == [0.8, 0.9, 0.3]  # of the heavier query
-    assert fuse_hits([first], [1.0], 1) == first[:1]
+    assert fuse_hits([first], [1.0]) == first

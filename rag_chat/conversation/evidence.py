@@ -50,13 +50,15 @@ def find_evidence(
     that is about nothing in the index is near to nothing. `exclude_sources`: for each turn, documents and
     dialogues that must not be found.
     """
-    flat = [text for plan in plans for text in plan]
-    if not flat:
-        return []
     excluded = exclude_sources or [()] * len(plans)
-    out = [sources for plan, sources in zip(plans, excluded, strict=True) for _ in plan]
-    found = iter(index.search_many(flat, max(k, DEPTH), filter=filter, exclude_sources=out))
-    return [_fused(plan, [next(found) for _ in plan], k) for plan in plans]
+    rankings = _searched(index, plans, k, filter, excluded)
+    few = [n for n, of in enumerate(rankings) if _documents(of) < k]
+    if few and "kind" not in (filter or {}):
+        only = {**(filter or {}), "kind": "topic"}
+        more = _searched(index, [plans[n] for n in few], k, only, [excluded[n] for n in few])
+        for n, documents in zip(few, more, strict=True):
+            rankings[n] = [_continued(*pair) for pair in zip(rankings[n], documents, strict=True)]
+    return [_fused(plan, of, k) for plan, of in zip(plans, rankings, strict=True)]
 
 
 def turn_with(question: str, history: Sequence[Message], hits: Sequence[Hit]) -> Turn:
@@ -65,16 +67,41 @@ def turn_with(question: str, history: Sequence[Message], hits: Sequence[Hit]) ->
     return Turn(question, tuple(history), passages, stand_alone(question, history))
 
 
+def _searched(
+    index: Index,
+    plans: Sequence[Sequence[str]],
+    k: int,
+    filter: Mapping[str, Scalar] | None,
+    excluded: Sequence[Collection[str]],
+) -> list[list[list[Hit]]]:
+    """What each query of each plan finds, all of them searched at once."""
+    flat = [text for plan in plans for text in plan]
+    out = [sources for plan, sources in zip(plans, excluded, strict=True) for _ in plan]
+    found = iter(index.search_many(flat, max(k, DEPTH), filter=filter, exclude_sources=out))
+    return [[next(found) for _ in plan] for plan in plans]
+
+
+def _documents(rankings: Sequence[Sequence[Hit]]) -> int:
+    """How many passages of documents are in the rankings; where exchanges crowd them out there are few."""
+    return len({hit.passage.id for ranking in rankings for hit in ranking if hit.passage.kind == "topic"})
+
+
+def _continued(ranking: Sequence[Hit], documents: Sequence[Hit]) -> list[Hit]:
+    """A ranking, and after it the documents that were too far down to be in it."""
+    known = {hit.passage.id for hit in ranking}
+    return [*ranking, *(hit for hit in documents if hit.passage.id not in known)]
+
+
 def _fused(plan: Sequence[str], rankings: Sequence[Sequence[Hit]], k: int) -> Evidence:
     weights = _weights(
         [max((hit.dense or 0.0 for hit in ranking[:NEAREST]), default=0.0) for ranking in rankings]
     )
     queries = tuple(Query(text, round(weight, 4)) for text, weight in zip(plan, weights, strict=True))
-    hits = _documents_first(fuse_hits(rankings, weights, DEPTH + k), k)
+    hits = documents_first(fuse_hits(rankings, weights), k)
     return Evidence(queries, tuple(_with_own(rankings[0], hits, k)))
 
 
-def _documents_first(hits: Sequence[Hit], k: int) -> list[Hit]:
+def documents_first(hits: Sequence[Hit], k: int) -> list[Hit]:
     """The k best, past exchanges among them at most ALIKE times k; more only where documents run out."""
     exchanges = [hit for hit in hits if hit.passage.kind == "dialogue"]
     extra = {hit.passage.id for hit in exchanges[max(1, int(ALIKE * k)) :]}

@@ -46,17 +46,17 @@ def score_fusion(dense: Mapping[int, float], lexical: Mapping[int, float]) -> li
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 
-def fuse_hits(rankings: Sequence[Sequence[Hit]], weights: Sequence[float], k: int) -> list[Hit]:
-    """Fuse what several queries found into the k best, by rank and the weight of each query.
+def fuse_hits(rankings: Sequence[Sequence[Hit]], weights: Sequence[float]) -> list[Hit]:
+    """Fuse what several queries found into one ranking, by rank and the weight of each query.
 
     A single ranking stays as it is. `score` is the fused one; `dense` and `lexical` are those of the
     heaviest query that found the passage.
     """
     if len(rankings) == 1:
-        return list(rankings[0][:k])
+        return list(rankings[0])
     by_weight = sorted(zip(weights, rankings, strict=True), key=lambda pair: -pair[0])
     hits = {hit.passage.id: hit for _, ranking in reversed(by_weight) for hit in ranking}
     names = list(hits)
     number = {name: n for n, name in enumerate(names)}
     fused = reciprocal_rank_fusion([[number[h.passage.id] for h in one] for one in rankings], weights)
-    return [replace(hits[names[n]], score=score, rank=rank) for rank, (n, score) in enumerate(fused[:k], 1)]
+    return [replace(hits[names[n]], score=score, rank=rank) for rank, (n, score) in enumerate(fused, 1)]
