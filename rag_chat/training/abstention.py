@@ -19,7 +19,7 @@ from rag_chat.conversation.abstention import (
     risk_coverage,
     sigmoid,
 )
-from rag_chat.conversation.evidence import find_evidence, turn_with
+from rag_chat.conversation.evidence import documents_first, find_evidence, turn_with
 from rag_chat.conversation.query import plan
 from rag_chat.conversation.verdict import support_of
 from rag_chat.errors import TrainingError
@@ -81,10 +81,11 @@ def calibrate(dialogues: Sequence[Dialogue], index: Index, model: Path, *, k: in
 def try_out(dialogues: Sequence[Dialogue], index: Index, generator: Generator, *, k: int) -> list[Trial]:
     """Answer every turn as it is, and every grounded turn again without the passages that hold its fact."""
     found = [case for dialogue in dialogues for case in cases(dialogue)]
-    deep = find_evidence(index, [plan(case.request.question, case.request.history) for case in found], DEEP)
-    tried = [(case, evidence.hits[:k], True) for case, evidence in zip(found, deep, strict=True)]
+    plans = [plan(case.request.question, case.request.history) for case in found]
+    served, deep = find_evidence(index, plans, k), find_evidence(index, plans, DEEP)
+    tried = [(case, evidence.hits, True) for case, evidence in zip(found, served, strict=True)]
     tried += [
-        (case, _without_fact(case, evidence.hits)[:k], False)
+        (case, tuple(documents_first(_without_fact(case, evidence.hits), k)), False)
         for case, evidence in zip(found, deep, strict=True)
         if case.reply.sources
     ]
@@ -104,7 +105,7 @@ def _without_fact(case: Case, hits: Sequence[Hit]) -> tuple[Hit, ...]:
     """The hits that do not support the reply: same topic, fact absent."""
     wanted = case.reply.content, case.request.question
     kept = [hit for hit in hits if not find_support(wanted[0], [hit.passage], question=wanted[1]).citations]
-    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(kept, 1))
+    return tuple(kept)
 
 
 def _trial(
