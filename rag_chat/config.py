@@ -56,7 +56,8 @@ class GenerationSettings:
     `abstain_bias` is added to the log-odds of abstaining: below 0 the model answers more often. `fuse`
     puts the passages into one input ("concat"), or reads each in an input of its own, of up to
     `input_tokens` each, and lets the decoder attend over all ("decoder"). `skills` are what the model
-    was trained for (see `generation.prompt.pack`).
+    was trained for (see `generation.prompt.pack`). With `copy` the model takes words from what it reads
+    (see `generation.copying`), for which it has to be trained.
     """
 
     input_tokens: int = 384
@@ -65,6 +66,7 @@ class GenerationSettings:
     abstain_bias: float = 0.0
     fuse: Fuse = "concat"
     skills: tuple[Skill, ...] = ("answer",)
+    copy: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.skills, list):  # as JSON has them

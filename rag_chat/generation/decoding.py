@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rag_chat.generation.copying import copying, show_attention
 from rag_chat.generation.fusion import fuse, passage_shares
 
 if TYPE_CHECKING:
@@ -21,11 +21,15 @@ NO_REPEAT = 4
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How to decode: the most tokens to say, beams (1: greedy), and (token, bias) added to its logit."""
+    """How to decode: the most tokens to say, beams (1: greedy), and (token, bias) added to its logit.
+
+    copy: the token whose probability is that of copying, for a model that copies.
+    """
 
     tokens: int
     beams: int = 1
     bias: tuple[int, float] | None = None
+    copy: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class TorchDecoder:
     def __init__(self, model: Any) -> None:
         self._model = model
         model.generation_config.max_length = None  # a default of 20 that the limits replace
-        _show_attention(model.get_decoder())
+        show_attention(model.get_decoder())
 
     def decode(
         self, ids: Tensor, mask: Tensor, limits: Limits, on_step: OnStep | None = None
@@ -72,7 +76,7 @@ class TorchDecoder:
         from transformers.modeling_outputs import BaseModelOutput
 
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), copying(self._model, ids.flatten(1), limits.copy):
             states, flat = fuse(self._encode, ids, mask)
             out = self._model.generate(
                 encoder_outputs=BaseModelOutput(states), attention_mask=flat, **_options(limits, on_step)
@@ -146,12 +150,3 @@ def _mass(out: Any, real: Tensor) -> Tensor:
         chosen = rows if beams is None else beams[:, place].clamp(min=0)
         total += step[chosen] * real[:, place, None]
     return total
-
-
-def _show_attention(decoder: Any) -> None:
-    """Have a decoder return its attention weights, which the fused kernels never hold."""
-    config = copy.deepcopy(decoder.config)  # BART's encoder shares it
-    for module in decoder.modules():
-        if hasattr(module, "config"):
-            module.config = config
-    decoder.set_attn_implementation("eager")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rag_chat.generation.copying import LEAST
 from rag_chat.generation.decoding import NO_REPEAT, Decoded, Limits, OnStep
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class OnnxDecoder:
     def _begin(self, passages: Sequence[Array], limits: Limits) -> _Answer:
         states = np.concatenate([self._encoder.run(None, {"ids": ids})[0] for ids in passages])
         said = [self._start]
-        return _Answer(said, self._end, self._steps(said, states), [len(ids) for ids in passages], limits)
+        return _Answer(said, self._end, self._steps(said, states), passages, limits)
 
     def _steps(self, said: Sequence[int], states: Array) -> Iterator[tuple[Array, Array]]:
         """Yield logits (words,) and attention (states,) for each token that `said` has grown by."""
@@ -142,19 +143,22 @@ class _Answer:
         said: list[int],
         end: int,
         steps: Iterator[tuple[Array, Array]],
-        lengths: Sequence[int],
+        passages: Sequence[Array],
         limits: Limits,
     ) -> None:
         self.said, self.ended = said, False
         self._end, self._steps, self._limits = end, steps, limits
-        self._starts = np.cumsum([0, *lengths[:-1]])
-        self._mass = np.zeros(sum(lengths), np.float32)
+        self._source = np.concatenate(passages)
+        self._starts = np.cumsum([0, *(len(ids) for ids in passages[:-1])])
+        self._mass = np.zeros(len(self._source), np.float32)
         self._likely = 0.0
         self._biased: float | None = None
 
     def advance(self) -> None:
         """Say one more token."""
         logits, attention = next(self._steps)
+        if self._limits.copy is not None:
+            logits = _mixed(logits, attention, self._source, self._limits.copy)
         total = _log_sum(logits)
         if self._limits.bias and len(self.said) == 1:
             self._biased = float(logits[self._limits.bias[0]] - total)
@@ -180,6 +184,14 @@ def _choose(logits: Array, said: Sequence[int], limits: Limits) -> int:
     ending = said[-run:]
     scores[[said[i + run] for i in range(len(said) - run) if said[i : i + run] == ending]] = -np.inf
     return int(scores.argmax())
+
+
+def _mixed(logits: Array, attention: Array, source: Array, token: int) -> Array:
+    """The log-probabilities with what is copied: see `copying.mixed`."""
+    known = np.exp(logits - _log_sum(logits))
+    copied, known[token] = known[token] * attention, 0.0
+    np.add.at(known, source, copied)
+    return np.log(known + LEAST)
 
 
 def _log_sum(logits: Array) -> float:

@@ -164,6 +164,7 @@ class Seq2SeqGenerator:
             tokens=self._at_most(self.settings.answer_tokens),
             beams=self.settings.beams,
             bias=(self._encode(UNANSWERABLE, special=False)[0], bias) if bias else None,
+            copy=self._tokenizer.unk_token_id if self.settings.copy else None,
         )
 
     def _generated(self, turn: Turn, said: Decoded, packed: Sequence[Prompt]) -> Generated:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.errors import TrainingError, require
 from rag_chat.generation.checkpoint import check_replaceable, save_checkpoint
+from rag_chat.generation.copying import begin_copying
 from rag_chat.training.examples import Example
 from rag_chat.training.report import TrainingReport, write_report
 
@@ -59,6 +60,8 @@ def finetune(
     if last is None and is_first_process():
         shutil.rmtree(scratch, ignore_errors=True)  # or a later run would go on from a stranger's
     _prepare(model, settings)
+    if generation.copy:
+        begin_copying(model, tokenizer.unk_token_id)
     trainer = _trainer(model, tokenizer, train, dev, scratch, settings=settings, generation=generation)
     started = time.monotonic()
     trainer.train(resume_from_checkpoint=None if last is None else str(last))

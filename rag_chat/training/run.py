@@ -78,6 +78,8 @@ def train(
     """
     settings = settings or TrainingSettings()
     generation = generation or served_as(base)
+    if arch != "transformer":
+        generation = replace(generation, copy=False)
     check_replaceable(output)
     parts = read_parts(dialogues, dev, test, settings.seed, skipped)
     found = near_duplicates(parts.train, [*parts.dev, *parts.test])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from rag_chat.config import GenerationSettings, TrainingSettings
 from rag_chat.errors import TrainingError, UsageError
 from rag_chat.evaluation.metrics import token_f1
+from rag_chat.generation.copying import copying
 from rag_chat.generation.decoding import NO_REPEAT
 from rag_chat.generation.fusion import fuse
 from rag_chat.training.batches import IGNORED, Collator, LengthGrouped, Row, cost
@@ -146,7 +148,8 @@ class ReaderTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers ships
         with self.accelerator.autocast():
             encoded = self._encoded(inputs)
         said = {name: inputs[name] for name in ("labels", "decoder_input_ids")}
-        return super().compute_loss(model, {**encoded, **said}, *given, **named)
+        with self._copying(inputs):
+            return super().compute_loss(model, {**encoded, **said}, *given, **named)
 
     def _encoded(self, batch: Any) -> dict[str, Any]:
         """What the decoder attends over, in place of input_ids (batch, passages, tokens)."""
@@ -157,6 +160,10 @@ class ReaderTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers ships
             batch["attention_mask"],
         )
         return {"encoder_outputs": BaseModelOutput(states), "attention_mask": mask}
+
+    def _copying(self, batch: Any) -> AbstractContextManager[None]:
+        token = self.processing_class.unk_token_id if self._generation.copy else None
+        return copying(self.accelerator.unwrap_model(self.model), batch["input_ids"].flatten(1), token)
 
     def _loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         """Cross-entropy per token of the whole step, whichever part of it this is."""
@@ -191,6 +198,7 @@ class ReaderTrainer(Seq2SeqTrainer):  # type: ignore[misc]  # transformers ships
         batch = self._prepare_inputs(self.data_collator(rows))
         with self.accelerator.autocast():
             loss = float(self.compute_loss(model, batch))
+        with self.accelerator.autocast(), self._copying(batch):
             said = model.generate(
                 **self._encoded(batch),
                 max_new_tokens=self._generation.answer_tokens,
