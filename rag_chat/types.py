@@ -134,7 +134,7 @@ class Answer:
     """What the assistant said in one turn, and what it rests on.
 
     `query` is what was searched for, the heaviest of `queries`; `reason` says why the assistant
-    abstained, or that no passage supports the answer (else it is empty).
+    abstained, that it quotes a passage, or that none supports the answer (else it is empty).
     `confidence` is the calibrated chance that the passages hold the answer, where the model is calibrated.
     `unsupported` are the sentences that no passage supports: they are not cited. `settings` (k, filter,
     index) and `hashes` (of model, passages and prompt) say what it takes to come to the same answer again.

@@ -26,6 +26,7 @@ from rag_chat.conversation.abstention import (
     risk_coverage,
     sigmoid,
 )
+from rag_chat.conversation.verdict import QUOTED
 from rag_chat.errors import ModelError, TrainingError
 from rag_chat.generation.checkpoint import NEVER_ABSTAIN, keep_calibration, read_card
 from rag_chat.generation.citations import Support
@@ -207,3 +208,4 @@ def test_what_is_too_unlikely_is_withheld(trained_reader: Path, tiny_index: Inde
     quoted = Assistant(tiny_index, folder, device="cpu").ask(TALK[0].content)
     assert quoted.text == Assistant(tiny_index, "extractive").ask(TALK[0].content).text != bold.text
     assert [citation.quote for citation in quoted.citations] == [quoted.text]
+    assert quoted.reason == QUOTED

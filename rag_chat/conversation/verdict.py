@@ -15,6 +15,8 @@ from rag_chat.types import Embedder, Generated, Hit, Turn
 
 ABSTENTION = "I could not find that in my documents."
 
+QUOTED = "These are the words of a passage: the model was not sure of its own."
+
 # What documents written earlier cannot know: "How is the weather today?"
 _NOW = re.compile(
     r"\b(?:today|tonight|tomorrow|yesterday|right now|this (?:week|weekend|month))\b", re.IGNORECASE
@@ -49,7 +51,7 @@ def judge(
     if says_nothing(said.text):
         return _abstain("The passages found do not answer the question.")
     support = support_of(said, turn, embedder)
-    confidence = None
+    reason, confidence = reason_of(support), None
     now = _NOW.search(turn.question)
     if now and not any(now.group().lower() in cited.quote.lower() for cited in support.citations):
         return _abstain(f"The passages found do not tell of {now.group().lower()}.")
@@ -63,8 +65,8 @@ def judge(
             )
         if confidence < calibration.quote:
             (said,) = ExtractiveReader(embedder).generate([turn])
-            support = support_of(said, turn, embedder)
-    return Verdict(said.text, False, reason_of(support), support, confidence)
+            support, reason = support_of(said, turn, embedder), QUOTED
+    return Verdict(said.text, False, reason, support, confidence)
 
 
 def support_of(said: Generated, turn: Turn, embedder: Embedder) -> Support:

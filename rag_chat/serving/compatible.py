@@ -199,7 +199,8 @@ def _cut(answer: Answer, limit: int | None, embedder: Embedder, question: str) -
     passages = [hit.passage for hit in answer.hits]
     support = find_support(answer.text, passages, question=question, embedder=embedder)
     cited, unsupported = support.citations, support.unsupported
-    return replace(answer, citations=cited, unsupported=unsupported, reason=reason_of(support)), "length"
+    reason = answer.reason if cited else reason_of(support)
+    return replace(answer, citations=cited, unsupported=unsupported, reason=reason), "length"
 
 
 def _usage(answer: Answer, embedder: Embedder) -> dict[str, int]:
