@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tqdm import tqdm
+
 from rag_chat.conversation.evidence import find_evidence
 from rag_chat.conversation.query import plan, stand_alone
 from rag_chat.errors import TrainingError
@@ -48,10 +50,10 @@ def as_served(dialogues: Sequence[Dialogue], index: Index, *, k: int) -> list[Ex
     """
     examples = [example for dialogue in dialogues for example in turn_examples(dialogue)]
     without = [example for example in examples if example.evidence != "given"]
+    starts = range(0, len(without), BATCH_SIZE)
+    shown = tqdm(starts, "searching", unit="batch", disable=None, leave=False)  # None: on a terminal only
     found = (
-        example
-        for start in range(0, len(without), BATCH_SIZE)
-        for example in _searched(without[start : start + BATCH_SIZE], index, k)
+        example for start in shown for example in _searched(without[start : start + BATCH_SIZE], index, k)
     )
     searched = [example if example.evidence == "given" else next(found) for example in examples]
     labelled = [_labelled(example, index) for example in searched]
