@@ -228,6 +228,41 @@ def test_a_reader_of_an_older_state_leaves_the_newer_file(path: Path) -> None:
         assert (path / MANIFEST_FILE).read_bytes() == manifest
 
 
+def test_a_small_addition_leaves_the_vectors_file_as_it_is_and_is_found(path: Path) -> None:
+    file = path / VECTORS_FILE
+    before = file.read_bytes()
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        index.add([Document("new", "something quite new")])  # one on 60
+    for _ in range(2):  # who reads it adds what it lacks, and does not write it either
+        assert file.read_bytes() == before
+        with Index.open(path, embedder=HashingEmbedder()) as index:
+            assert index.search("something quite new", mode="dense")[0].passage.source == "new"
+            assert len(index.search("new", k=100, mode="dense")) == 61
+            assert index.verify()[-1].endswith(
+                "60 vectors, equal to those stored; 1 more are added when it is opened"
+            )
+    file.write_bytes(damage(before))
+    assert check(path) == 61
+    whole = file.read_bytes()
+    assert whole not in (before, damage(before))
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        index.add([Document("newer", "something newer"), Document("newest", "the newest")])  # two on 61
+        assert file.read_bytes() != whole
+        assert index.verify()[-1].endswith("63 vectors, equal to those stored")
+
+
+def test_what_is_removed_is_not_left_in_a_file_that_lags(path: Path) -> None:
+    file = path / VECTORS_FILE
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        index.add([Document("new", "something quite new")])
+        (row,) = index.store.passage_ids(["d3"])
+        vector = index.store.vectors(np.array([row]))[1].tobytes()
+        assert vector in file.read_bytes()
+        index.remove(["d3"])
+        assert vector not in file.read_bytes()
+    assert check(path) == 60
+
+
 def test_a_full_disk_keeps_the_last_commit(path: Path) -> None:
     with Index.open(path, embedder=HashingEmbedder()) as index:
         connection = index.store.database.connection

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BufferedReader
 from pathlib import Path
 
@@ -21,19 +21,28 @@ from rag_chat.index.faults import write_errors
 from rag_chat.index.lock import writer_lock
 from rag_chat.index.store import Store
 
+LAG = 50
+"""The file may lack one passage for so many that it has: adding a few does not write all of it again. Who
+opens it adds them in memory. What was removed is never left in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the FAISS file was made from: index, set of vectors and generation; and its own bytes."""
+    """What the FAISS file was made from: index, set of vectors and generation (`built`); and its own bytes.
+
+    `last` is the highest id in it, or 0. `generation` is the last commit when the manifest was written.
+    """
 
     index: str
     vectors: str
     generation: int
+    built: int
     kind: Kind
     recall: float | None
     count: int
     bytes: int
     sha256: str
+    last: int
 
 
 class Derived:
@@ -49,11 +58,11 @@ class Derived:
         """Return the index of the state that is being read; inside a snapshot, to be used there.
 
         It comes from memory, from the file, or from the vectors, and in the last case is written
-        for the next reader, unless another process is writing or has written a later one, or the
-        folder is read-only.
+        for the next reader, unless the file is near enough, another process is writing or has written a
+        later one, or the folder is read-only.
         """
-        dense, changed = self._current(settings)
-        if changed:
+        dense, worth_writing = self._current(settings)
+        if worth_writing:
             with suppress(IndexLocked, IndexWriteFailed), writer_lock(self._folder, patience=0):
                 manifest = read_manifest(self._folder)
                 if manifest is None or manifest.generation <= self._state[1]:
@@ -61,14 +70,18 @@ class Derived:
         return dense
 
     def publish(self, settings: IndexSettings) -> None:
-        """Write the index of the state that is being read, where the file is not it already.
+        """Write the index of the state that is being read, where the file is not near it already.
 
         Inside a snapshot; the caller holds the lock.
         """
-        dense, _ = self._current(settings)
         manifest = read_manifest(self._folder)
-        if manifest is None or (manifest.vectors, manifest.generation) != self._state:
+        generation = self._store.database.meta("generation")
+        if manifest is None or not self._near(manifest, settings):
+            dense, _ = self._current(settings)
             self._write(dense)
+        elif manifest.generation != generation:
+            with write_errors(self._folder):
+                _write_manifest(self._folder, replace(manifest, generation=generation))
 
     def forget(self) -> None:
         """Drop it, so that it is made again; the caller holds the lock."""
@@ -77,7 +90,7 @@ class Derived:
             (self._folder / MANIFEST_FILE).unlink(missing_ok=True)
 
     def _current(self, settings: IndexSettings) -> tuple[DenseIndex, bool]:
-        """Return the index and whether it had to be changed for that."""
+        """Return the index, and whether the file should be made to hold it."""
         state = (self._store.database.meta("vectors"), self._store.database.meta("generation"))
         if self._dense is None or self._state[0] != state[0]:
             self._load(state[0])
@@ -86,13 +99,29 @@ class Derived:
             return held, False
         self._dense = self._caught_up(held, settings)
         self._state = state
-        return self._dense, True
+        manifest = read_manifest(self._folder)
+        return self._dense, held is None or manifest is None or not self._near(manifest, settings)
+
+    def _near(self, manifest: Manifest, settings: IndexSettings) -> bool:
+        """Whether the file holds nothing but what is stored, and lacks little of it (see LAG)."""
+        if manifest.vectors != self._store.database.meta("vectors"):
+            return False
+        if not (self._folder / VECTORS_FILE).is_file():
+            return False
+        if manifest.built == self._store.database.meta("generation"):
+            return True
+        ids = self._store.passage_ids()
+        held = int(np.searchsorted(ids, manifest.last, side="right"))
+        if held != manifest.count:  # an id is never used again: some of those it holds are gone
+            return False
+        kind = choose(settings.index_type, len(ids))
+        return kind == manifest.kind != "hnsw" and (len(ids) - held) * LAG <= held
 
     def _load(self, vectors: str) -> None:
         self._dense = None
         manifest = read_manifest(self._folder)
         while manifest and manifest.vectors == vectors:
-            self._state = (manifest.vectors, manifest.generation)
+            self._state = (manifest.vectors, manifest.built)
             self._dense = read_faiss(self._folder, manifest)
             before, manifest = manifest, read_manifest(self._folder)
             if self._dense is not None or manifest == before:
@@ -145,10 +174,17 @@ def write_faiss(folder: Path, dense: DenseIndex, index: str, vectors: str, gener
     """Put the FAISS file and then its manifest in place, each whole or not at all."""
     with write_errors(folder):
         size, digest = _replace(folder / VECTORS_FILE, dense.write)
-        manifest = Manifest(index, vectors, generation, dense.kind, dense.recall, len(dense), size, digest)
-        content = asdict(manifest)
-        text = json.dumps({**content, "checksum": _checksum(content)}, indent=2) + "\n"
-        _replace(folder / MANIFEST_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+        last = int(dense.ids.max(initial=0))
+        manifest = Manifest(
+            index, vectors, generation, generation, dense.kind, dense.recall, len(dense), size, digest, last
+        )
+        _write_manifest(folder, manifest)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    content = asdict(manifest)
+    text = json.dumps({**content, "checksum": _checksum(content)}, indent=2) + "\n"
+    _replace(folder / MANIFEST_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -96,16 +96,18 @@ def _faiss(store: Store) -> str:
     dense = read_faiss(folder, manifest)
     if dense is None:
         raise _derived(store, VECTORS_FILE, "it is not the file that the manifest describes")
-    state = (store.database.meta("vectors"), store.database.meta("generation"))
-    if (manifest.vectors, manifest.generation) != state:  # no damage: the writer was killed, or is at it
-        return f"{VECTORS_FILE}: whole, of another commit; the next search brings it up to date"
+    if manifest.vectors != store.database.meta("vectors"):  # no damage: the writer was killed, or is at it
+        return f"{VECTORS_FILE}: whole, of another commit; the next search makes it anew"
     ids, vectors = store.vectors()
-    if not np.array_equal(dense.ids, ids):
+    shared, rows, _ = np.intersect1d(ids, dense.ids, assume_unique=True, return_indices=True)
+    if manifest.built == store.database.meta("generation") and len(shared) != max(len(ids), len(dense)):
         raise _derived(store, VECTORS_FILE, "it does not hold the passages")
-    held = dense.vectors(ids)
-    if held is not None and not np.array_equal(held, vectors):
+    held = dense.vectors(shared)
+    if held is not None and not np.array_equal(held, vectors[rows]):
         raise _derived(store, VECTORS_FILE, "its vectors are not those of the passages")
-    return f"{VECTORS_FILE}: {len(ids)} vectors, equal to those stored"
+    later = len(ids) - len(shared)
+    rest = f"; {later} more are added when it is opened" if later else ""
+    return f"{VECTORS_FILE}: {len(shared)} vectors, equal to those stored{rest}"
 
 
 def _derived(store: Store, file: str, reason: str) -> IndexCorrupt:
