@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from rag_chat.config import TrainingSettings
 from rag_chat.errors import TrainingError
 from rag_chat.generation.checkpoint import read_card
 from rag_chat.generation.copying import FIRST_LOGIT, begin_copying, copying, mixed
-from rag_chat.generation.decoding import Limits, TorchDecoder
+from rag_chat.generation.decoding import NO_REPEAT, Limits, TorchDecoder
 from rag_chat.generation.fusion import stack
 from rag_chat.generation.onnx_decoder import OnnxDecoder
 from rag_chat.generation.seq2seq import Seq2SeqGenerator, load_seq2seq
 from rag_chat.training.examples import Example
-from rag_chat.training.finetune import finetune
+from rag_chat.training.finetune import _with_lora, finetune
 from rag_chat.types import Passage, Turn
 
 UNKNOWN = 1
@@ -91,6 +92,24 @@ def test_a_model_is_as_it_was_when_copying_ends(copier: Any) -> None:
         assert torch.equal(copier(**asked).logits, before)
 
 
+def test_low_rank_updates_are_trained_and_scored_as_they_will_be_served(copier: Any) -> None:
+    wrapped = _with_lora(copy.deepcopy(copier), 2).eval()
+    for name, weight in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    source = TURNS[0][:1].flatten(1)
+    said = {"attention_mask": TURNS[1][:1].flatten(1), "input_ids": source}
+    with torch.no_grad(), copying(wrapped, source, UNKNOWN):
+        trained = wrapped(**said, decoder_input_ids=torch.tensor([[2]])).logits
+        answer = wrapped.generate(**said, max_new_tokens=6, do_sample=False, no_repeat_ngram_size=NO_REPEAT)
+    merged = wrapped.merge_and_unload()
+    with torch.no_grad(), copying(merged, source, UNKNOWN):
+        served = merged(**said, decoder_input_ids=torch.tensor([[2]])).logits
+        assert torch.allclose(served.exp(), trained.exp(), atol=1e-4)
+        again = merged.generate(**said, max_new_tokens=6, do_sample=False, no_repeat_ngram_size=NO_REPEAT)
+    assert answer.tolist() == again.tolist()
+
+
 def test_a_model_begins_to_copy_once(tmp_path: Path) -> None:
     model = models.bart(models.wordpiece())
     begin_copying(model, UNKNOWN)
@@ -116,14 +135,14 @@ def test_a_name_that_was_never_said_is_copied(tmp_path: Path) -> None:
         epochs=60, batch_size=20, learning_rate=5e-3, warmup_steps=10, eval_every=60, passages=1, dropout=0.0
     )
     right = {}
-    for copy in (True, False):
-        folder = tmp_path / str(copy)
-        generation = replace(models.SHORT, copy=copy)
+    for copies in (True, False):
+        folder = tmp_path / str(copies)
+        generation = replace(models.SHORT, copy=copies)
         finetune(
             models.bart(tokenizer), tokenizer, [example(n) for n in known], [example(n) for n in known[:2]],
             folder, settings=settings, generation=generation,
         )  # fmt: skip
         assert read_card(folder) == generation
         said = models.texts(Seq2SeqGenerator(folder), [example(n).turn for n in new])
-        right[copy] = sum(text.lower() == name for text, name in zip(said, new, strict=True))
+        right[copies] = sum(text.lower() == name for text, name in zip(said, new, strict=True))
     assert right[True] == len(new) > right[False]

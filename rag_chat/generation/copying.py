@@ -43,7 +43,8 @@ def copying(model: Any, source: Tensor, token: int | None) -> Iterator[None]:
         output.logits = mixed(output.logits, output.cross_attentions, source, token)
         return output
 
-    hooks = (model.register_forward_pre_hook(ask, with_kwargs=True), model.register_forward_hook(mix))
+    inner = getattr(model, "get_base_model", lambda: model)()  # of one that peft wraps
+    hooks = inner.register_forward_pre_hook(ask, with_kwargs=True), inner.register_forward_hook(mix)
     try:
         yield
     finally:
