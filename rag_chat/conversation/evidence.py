@@ -52,7 +52,7 @@ def find_evidence(
     """
     excluded = exclude_sources or [()] * len(plans)
     rankings = _searched(index, plans, k, filter, excluded)
-    few = [n for n, of in enumerate(rankings) if _documents(of) < k]
+    few = [n for n, of in enumerate(rankings) if _documents(of) < k - _most_exchanges(k)]
     if few and "kind" not in (filter or {}):
         only = {**(filter or {}), "kind": "topic"}
         more = _searched(index, [plans[n] for n in few], k, only, [excluded[n] for n in few])
@@ -104,10 +104,14 @@ def _fused(plan: Sequence[str], rankings: Sequence[Sequence[Hit]], k: int) -> Ev
 def documents_first(hits: Sequence[Hit], k: int) -> list[Hit]:
     """The k best, past exchanges among them at most ALIKE times k; more only where documents run out."""
     exchanges = [hit for hit in hits if hit.passage.kind == "dialogue"]
-    extra = {hit.passage.id for hit in exchanges[max(1, int(ALIKE * k)) :]}
+    extra = {hit.passage.id for hit in exchanges[_most_exchanges(k) :]}
     kept = [hit for hit in hits if hit.passage.id not in extra][:k]
     kept += [hit for hit in hits if hit.passage.id in extra][: k - len(kept)]
     return [replace(hit, rank=rank) for rank, hit in enumerate(kept, 1)]
+
+
+def _most_exchanges(k: int) -> int:
+    return max(1, int(ALIKE * k))
 
 
 def _with_own(raw: Sequence[Hit], hits: list[Hit], k: int) -> list[Hit]:
