@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -249,6 +251,34 @@ def test_a_small_addition_leaves_the_vectors_file_as_it_is_and_is_found(path: Pa
         index.add([Document("newer", "something newer"), Document("newest", "the newest")])  # two on 61
         assert file.read_bytes() != whole
         assert index.verify()[-1].endswith("63 vectors, equal to those stored")
+
+
+def test_what_is_removed_is_not_left_in_a_file_newer_than_its_manifest(path: Path) -> None:
+    """A writer may be killed between putting the file and the manifest in place."""
+    manifest = (path / MANIFEST_FILE).read_bytes()
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        index.add([Document("new", "something new"), Document("newer", "something newer")])
+        vectors = [index.store.vectors(index.store.passage_ids([one]))[1] for one in ("new", "newer")]
+    (path / MANIFEST_FILE).write_bytes(manifest)
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        index.remove(["new", "newer"])
+    held = (path / VECTORS_FILE).read_bytes()
+    assert not any(vector.tobytes() in held for vector in vectors)
+    assert check(path) == 60
+
+
+def test_a_manifest_of_before_files_could_lag_is_read(path: Path) -> None:
+    file = path / MANIFEST_FILE
+    content = json.loads(file.read_text())
+    content = {name: content[name] for name in content if name not in ("built", "last", "checksum")}
+    text = json.dumps({**content, "checksum": hashlib.sha256(json.dumps(content).encode()).hexdigest()})
+    file.write_text(text)
+    before = (path / VECTORS_FILE).stat().st_mtime_ns
+    assert check(path) == 60
+    assert (path / VECTORS_FILE).stat().st_mtime_ns == before
+    with Index.open(path, embedder=HashingEmbedder()) as index:
+        index.add([Document("new", "something new")])
+        assert index.verify()[-1].endswith("61 vectors, equal to those stored")
 
 
 def test_what_is_removed_is_not_left_in_a_file_that_lags(path: Path) -> None:

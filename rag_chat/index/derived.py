@@ -106,7 +106,10 @@ class Derived:
         """Whether the file holds nothing but what is stored, and lacks little of it (see LAG)."""
         if manifest.vectors != self._store.database.meta("vectors"):
             return False
-        if not (self._folder / VECTORS_FILE).is_file():
+        file = self._folder / VECTORS_FILE
+        if not (
+            file.is_file() and file.stat().st_size == manifest.bytes
+        ):  # a writer was killed between the two
             return False
         if manifest.built == self._store.database.meta("generation"):
             return True
@@ -191,7 +194,10 @@ def read_manifest(folder: Path) -> Manifest | None:
     """Return the manifest, None when it is missing or damaged."""
     try:
         content = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-        return Manifest(**content) if content.pop("checksum") == _checksum(content) else None
+        if content.pop("checksum") != _checksum(content):
+            return None
+        earlier = {"built": content["generation"], "last": -1}  # before a file could lag
+        return Manifest(**{**earlier, **content})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

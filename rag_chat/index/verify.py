@@ -96,12 +96,13 @@ def _faiss(store: Store) -> str:
     dense = read_faiss(folder, manifest)
     if dense is None:
         raise _derived(store, VECTORS_FILE, "it is not the file that the manifest describes")
-    if manifest.vectors != store.database.meta("vectors"):  # no damage: the writer was killed, or is at it
-        return f"{VECTORS_FILE}: whole, of another commit; the next search makes it anew"
     ids, vectors = store.vectors()
     shared, rows, _ = np.intersect1d(ids, dense.ids, assume_unique=True, return_indices=True)
-    if manifest.built == store.database.meta("generation") and len(shared) != max(len(ids), len(dense)):
+    state = (store.database.meta("vectors"), store.database.meta("generation"))
+    if (manifest.vectors, manifest.built) == state and len(shared) != max(len(ids), len(dense)):
         raise _derived(store, VECTORS_FILE, "it does not hold the passages")
+    if manifest.vectors != state[0] or len(shared) < len(dense):  # the writer was killed, or is at it
+        return f"{VECTORS_FILE}: whole, of another commit; the next search brings it up to date"
     held = dense.vectors(shared)
     if held is not None and not np.array_equal(held, vectors[rows]):
         raise _derived(store, VECTORS_FILE, "its vectors are not those of the passages")
