@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,15 @@ def test_beams_copy_from_their_own_turn(copier: Any) -> None:
         assert said.ids == alone.ids
 
 
+def test_threads_that_share_a_model_copy_from_their_own_turns(copier: Any) -> None:
+    decoder, limits = TorchDecoder(copier), Limits(8, copy=UNKNOWN)
+    rows = [0, 1] * 8
+    alone = [decoder.decode(TURNS[0][i : i + 1], TURNS[1][i : i + 1], limits) for i in (0, 1)]
+    with ThreadPoolExecutor(4) as threads:
+        said = threads.map(lambda i: decoder.decode(TURNS[0][i : i + 1], TURNS[1][i : i + 1], limits), rows)
+        assert [one[0].ids for one in said] == [alone[i][0].ids for i in rows]
+
+
 def test_a_model_is_as_it_was_when_copying_ends(copier: Any) -> None:
     source = torch.tensor([[2, 30, 3]])
     with torch.no_grad():
@@ -117,7 +127,9 @@ def test_a_model_begins_to_copy_once(tmp_path: Path) -> None:
     model.get_input_embeddings().weight.data[UNKNOWN] = 0.5
     begin_copying(model, UNKNOWN)
     assert model.get_input_embeddings().weight[UNKNOWN].eq(0.5).all()
-    with pytest.raises(TrainingError, match="cannot learn to copy"):
+    with pytest.raises(TrainingError, match="it has no unknown token"):
+        begin_copying(model, None)
+    with pytest.raises(TrainingError, match="its logits have no bias"):
         begin_copying(load_seq2seq(str(models.t5(tmp_path)))[0], UNKNOWN)
 
 

@@ -68,15 +68,17 @@ def mixed(logits: Tensor, attentions: Sequence[Tensor], source: Tensor, token: i
     return known.index_fill(-1, unknown, 0.0).scatter_add(-1, words, copied).add(LEAST).log()
 
 
-def begin_copying(model: Any, token: int) -> None:
+def begin_copying(model: Any, token: int | None) -> None:
     """Make a model ready to copy; one that never did does so a little, and training finds how much is right.
 
-    Raises TrainingError for a model whose logits have no bias; BART and its kin have one.
+    Raises TrainingError for a model without an unknown token, or whose logits have no bias; BART and its
+    kin have both.
     """
     bias = getattr(model, "final_logits_bias", None)
-    if bias is None:
+    if bias is None or token is None:
+        lacks = "its logits have no bias" if bias is None else "it has no unknown token"
         raise TrainingError(
-            f"A {model.config.model_type!r} model cannot learn to copy: its logits have no bias.",
+            f"A {model.config.model_type!r} model cannot learn to copy: {lacks}.",
             "Leave copy=true out, or give a BART model with --base.",
         )
     if not bias[0, token]:

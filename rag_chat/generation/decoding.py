@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -65,6 +66,7 @@ class TorchDecoder:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._turn = threading.Lock()  # copying hooks into the model, which threads share
         model.generation_config.max_length = None  # a default of 20 that the limits replace
         show_attention(model.get_decoder())
 
@@ -76,7 +78,7 @@ class TorchDecoder:
         from transformers.modeling_outputs import BaseModelOutput
 
         ids, mask = ids.to(self._model.device), mask.to(self._model.device)
-        with torch.inference_mode(), copying(self._model, ids.flatten(1), limits.copy):
+        with self._turn, torch.inference_mode(), copying(self._model, ids.flatten(1), limits.copy):
             states, flat = fuse(self._encode, ids, mask)
             out = self._model.generate(
                 encoder_outputs=BaseModelOutput(states), attention_mask=flat, **_options(limits, on_step)
