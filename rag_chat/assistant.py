@@ -15,7 +15,7 @@ from typing import Any
 from rag_chat.conversation.abstention import Calibration, read_calibration
 from rag_chat.conversation.evidence import Evidence, find_evidence, given_evidence, turn_with
 from rag_chat.conversation.memory import Memory, with_memories
-from rag_chat.conversation.query import depends_on_history, plan
+from rag_chat.conversation.query import plans_for
 from rag_chat.conversation.session import Session
 from rag_chat.conversation.sessions import SessionStore, new_session_id
 from rag_chat.conversation.verdict import ABSTENTION, asks_of_now, bare, judge
@@ -23,7 +23,7 @@ from rag_chat.errors import UsageError
 from rag_chat.generation import load_generator
 from rag_chat.generation.checkpoint import card_hash
 from rag_chat.generation.prompt import UNANSWERABLE
-from rag_chat.generation.seq2seq import PACKAGED_READER, Seq2SeqGenerator, checkpoint_folder
+from rag_chat.generation.seq2seq import PACKAGED_READER, checkpoint_folder
 from rag_chat.generation.together import Said, stream_together
 from rag_chat.retrieval.index import Index
 from rag_chat.types import Answer, Generated, Generator, Message, Passage, Prompt, Scalar, Turn
@@ -209,7 +209,8 @@ class Assistant:
             raise UsageError("The question is empty.", "Ask something, e.g. rag-chat ask 'How hot is it?'")
         timings: dict[str, float] = {}
         with _timed(timings, "rewrite"):
-            plans = self._plans([request for request in requests if request.passages is None])
+            asked = [Turn(one.question, one.history) for one in requests if one.passages is None]
+            plans = plans_for(asked, self.generator)
         with _timed(timings, "retrieve"):
             found = iter(find_evidence(self.index, plans, self.k, filter=filter))
             evidence = [
@@ -224,16 +225,6 @@ class Assistant:
             _Prepared(turn_with(request.question, request.history, one.hits), one, settings, share)
             for request, one in zip(requests, evidence, strict=True)
         ]
-
-    def _plans(self, requests: Sequence[Request]) -> list[tuple[str, ...]]:
-        """What to search for; a model that was trained to rewrite follow-ups has its say."""
-        rewrites = dict.fromkeys(range(len(requests)), "")
-        model = self.generator
-        if isinstance(model, Seq2SeqGenerator) and "rewrite" in model.settings.skills:
-            rows = [n for n, r in enumerate(requests) if r.history and depends_on_history(r.question)]
-            said = model.rewrite([Turn(requests[n].question, requests[n].history) for n in rows])
-            rewrites |= dict(zip(rows, said, strict=True))
-        return [plan(r.question, r.history, rewrites[n]) for n, r in enumerate(requests)]
 
     def _with_memory(self, evidence: Evidence, request: Request) -> Evidence:
         if request.memory is None:

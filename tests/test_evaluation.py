@@ -15,7 +15,7 @@ from models import Scripted
 from rag_chat.assistant import Assistant
 from rag_chat.corpus.identity import conversation_hash
 from rag_chat.errors import ModelError, UsageError
-from rag_chat.evaluation.arms import Arm, Finder, answers
+from rag_chat.evaluation.arms import Arm, answers
 from rag_chat.evaluation.cases import cases, check_training
 from rag_chat.evaluation.report import report_json, turns_csv
 from rag_chat.evaluation.run import EvalReport, evaluate
@@ -41,8 +41,8 @@ GOOD = {TEA: "Steep green tea at 75 degrees", MAYOR: UNANSWERABLE}
 BAD = {TEA: UNANSWERABLE, MAYOR: "Green tea."}
 
 
-def run(index: Index, arms: dict[str, Arm], *dialogues: Dialogue) -> EvalReport:
-    return evaluate(dialogues or [HELD_OUT], arms, Assistant(index, Finder(), k=20), timed=1)
+def run(arms: dict[str, Arm], *dialogues: Dialogue) -> EvalReport:
+    return evaluate(dialogues or [HELD_OUT], arms, timed=1)
 
 
 def arm(index: Index, say: dict[str, str]) -> Arm:
@@ -61,7 +61,7 @@ def test_cases_keep_the_history_as_written() -> None:
 
 
 def test_scores_by_hand(tiny_index: Index) -> None:
-    report = run(tiny_index, {"good": arm(tiny_index, GOOD), "bad": arm(tiny_index, BAD)})
+    report = run({"good": arm(tiny_index, GOOD), "bad": arm(tiny_index, BAD)})
     assert (len(report.turns), report.conversations, report.grounded, report.k) == (2, 1, 1, 13)
     assert report.retrieval["recall@20"] == (1.0, 1.0, 1.0)
     best, worst = report.arms["good"], report.arms["bad"]
@@ -80,7 +80,7 @@ def test_scores_by_hand(tiny_index: Index) -> None:
 
 def test_the_report_is_the_same_each_time_but_for_the_clock(tiny_index: Index) -> None:
     def once() -> str:
-        report = report_json(run(tiny_index, {"good": arm(tiny_index, GOOD), "bad": arm(tiny_index, BAD)}))
+        report = report_json(run({"good": arm(tiny_index, GOOD), "bad": arm(tiny_index, BAD)}))
         for one in report["arms"].values():
             assert one.pop("latency_ms")["turns"] == 1
         return json.dumps(report)
@@ -105,14 +105,14 @@ def test_gold_passages_are_those_of_the_documents_named(tiny_index: Index) -> No
 
 
 def test_csv_has_a_row_for_each_turn_and_arm(tiny_index: Index) -> None:
-    report = report_json(run(tiny_index, {"good": arm(tiny_index, GOOD), "bad": arm(tiny_index, BAD)}))
+    report = report_json(run({"good": arm(tiny_index, GOOD), "bad": arm(tiny_index, BAD)}))
     header, *rows = turns_csv(report).splitlines()
     assert len(rows) == 4
     assert {"dialogue", "depth", "topic", "arm", "text", "f1", "recall@5"} <= set(header.split(","))
 
 
 def test_the_worst_come_first_with_their_trace(tiny_index: Index) -> None:
-    report = report_json(run(tiny_index, {"mixed": arm(tiny_index, {TEA: GOOD[TEA], MAYOR: "Green tea."})}))
+    report = report_json(run({"mixed": arm(tiny_index, {TEA: GOOD[TEA], MAYOR: "Green tea."})}))
     assert [turn["question"] for turn in report["worst"]] == [MAYOR, TEA]
     assert report["worst"][0]["passages"]
     assert report["worst"][0]["history"][0] == {"role": "user", "content": TEA}
@@ -128,20 +128,20 @@ def test_a_conversation_in_the_index_is_refused(tiny_index: Index, name: str) ->
         Message("assistant", "Six  minutes, for a SOFT yolk."),
     )
     with pytest.raises(UsageError, match="d-eggs") as caught:
-        run(tiny_index, {"x": arm(tiny_index, GOOD)}, Dialogue(name, messages))
+        run({"x": arm(tiny_index, GOOD)}, Dialogue(name, messages))
     assert "rag-chat index rm" in caught.value.fix
 
 
 def test_nothing_to_score_is_refused(tiny_index: Index) -> None:
     with pytest.raises(UsageError, match="nothing to evaluate"):
-        run(tiny_index, {"x": arm(tiny_index, GOOD)}, Dialogue("d", (Message("user", "Hello?"),)))
+        run({"x": arm(tiny_index, GOOD)}, Dialogue("d", (Message("user", "Hello?"),)))
 
 
 def test_documents_that_are_not_there_are_refused(tiny_index: Index) -> None:
     question, reply = HELD_OUT.messages[:2]
     lost = Dialogue("lost", (question, replace(reply, sources=("tea.md", "coffee.md"))))
     with pytest.raises(UsageError, match=r"1 of the 2 documents .*'coffee.md' \(in 'lost'\)") as caught:
-        run(tiny_index, {"x": arm(tiny_index, GOOD)}, lost)
+        run({"x": arm(tiny_index, GOOD)}, lost)
     assert "rag-chat index add" in caught.value.fix
 
 

@@ -139,9 +139,8 @@ def evaluated(
     device: str | None = None,
 ) -> dict[str, Any]:
     from rag_chat.assistant import Assistant
-    from rag_chat.evaluation.arms import Arm, Evidence, Finder
+    from rag_chat.evaluation.arms import Arm, Evidence
     from rag_chat.evaluation.cases import check_training
-    from rag_chat.evaluation.ranking import DEPTH
     from rag_chat.evaluation.report import report_json
     from rag_chat.evaluation.run import evaluate as run
     from rag_chat.training.run import read_dialogues
@@ -157,7 +156,7 @@ def evaluated(
             model: Assistant(index, model, k=k, device=device) for model in dict.fromkeys(models.values())
         }
         arms = {name: Arm(loaded[model], evidence.get(name, "retrieved")) for name, model in models.items()}
-        return report_json(run(held_out, arms, Assistant(index, Finder(), k=max(k, DEPTH))))
+        return report_json(run(held_out, arms))
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from rag_chat.conversation.query import stand_alone
 from rag_chat.retrieval.fusion import fuse_hits
@@ -107,7 +108,11 @@ def documents_first(hits: Sequence[Hit], k: int) -> list[Hit]:
     extra = {hit.passage.id for hit in exchanges[_most_exchanges(k) :]}
     kept = [hit for hit in hits if hit.passage.id not in extra][:k]
     kept += [hit for hit in hits if hit.passage.id in extra][: k - len(kept)]
-    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, 1)]
+    lowest = accumulate((hit.score for hit in kept), min)  # those moved down are no better than those above
+    return [
+        replace(hit, rank=rank, score=score)
+        for rank, (hit, score) in enumerate(zip(kept, lowest, strict=True), 1)
+    ]
 
 
 def _most_exchanges(k: int) -> int:

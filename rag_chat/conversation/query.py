@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rag_chat.types import Message
+from rag_chat.generation.seq2seq import Seq2SeqGenerator
+from rag_chat.types import Generator, Message, Turn
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?|\d+")
 _REFERS_BACK = frozenset(
@@ -41,6 +42,16 @@ REPLY_WORDS, RECENT_WORDS, TALK_WORDS = 48, 40, 80
 
 LONGEST = 40
 """A rewrite of more words than this, or than twice those of the question, is no question any more."""
+
+
+def plans_for(turns: Sequence[Turn], model: Generator) -> list[tuple[str, ...]]:
+    """What to search for in each turn; a model that was trained to rewrite follow-ups has its say."""
+    rewrites = dict.fromkeys(range(len(turns)), "")
+    if isinstance(model, Seq2SeqGenerator) and "rewrite" in model.settings.skills:
+        rows = [n for n, turn in enumerate(turns) if turn.history and depends_on_history(turn.question)]
+        said = model.rewrite([Turn(turns[n].question, turns[n].history) for n in rows])
+        rewrites |= dict(zip(rows, said, strict=True))
+    return [plan(turn.question, turn.history, rewrites[n]) for n, turn in enumerate(turns)]
 
 
 def plan(question: str, history: Sequence[Message], rewrite: str = "") -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,9 +11,8 @@ from rag_chat.assistant import ABSTENTION, Assistant
 from rag_chat.conversation.verdict import says_nothing
 from rag_chat.evaluation.cases import Case
 from rag_chat.evaluation.metrics import normalise
-from rag_chat.generation.prompt import UNANSWERABLE
 from rag_chat.retrieval.index import Index
-from rag_chat.types import Answer, Generated, Passage, Prompt, Turn
+from rag_chat.types import Answer, Passage, Turn
 
 BATCH_SIZE = 32
 
@@ -30,21 +29,6 @@ class Arm:
 
     assistant: Assistant
     evidence: Evidence = "retrieved"
-
-
-class Finder:
-    """A generator that says nothing: an assistant with it retrieves as it does in service, to any depth."""
-
-    name = "retrieval alone"
-
-    def prompt(self, turn: Turn) -> Prompt:
-        return Prompt(turn.query)
-
-    def generate(self, turns: Sequence[Turn]) -> list[Generated]:
-        return [Generated(UNANSWERABLE) for _ in turns]
-
-    def stream(self, turn: Turn) -> Iterator[str]:  # noqa: ARG002  # it says the same to every turn
-        yield UNANSWERABLE
 
 
 def answers(arm: Arm, found: Sequence[Case]) -> list[Answer]:

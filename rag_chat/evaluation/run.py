@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rag_chat.assistant import Assistant
+from rag_chat.conversation.evidence import find_evidence
+from rag_chat.conversation.query import plans_for
 from rag_chat.errors import UsageError
 from rag_chat.evaluation.arms import Arm, answers, latencies
 from rag_chat.evaluation.cases import Case, cases, check_gold, check_index
 from rag_chat.evaluation.intervals import Interval, mean_interval, paired_interval
-from rag_chat.evaluation.ranking import MEASURES, rank_scores, sources_found
+from rag_chat.evaluation.ranking import DEPTH, MEASURES, rank_scores, sources_found
 from rag_chat.evaluation.scores import ArmReport, TurnScores, arm_report, latency_of, turn_scores
 from rag_chat.evaluation.verdict import verdict
-from rag_chat.types import Answer, Dialogue
+from rag_chat.types import Answer, Dialogue, Hit, Turn
 
 TIMED_TURNS = 30
 
@@ -54,17 +56,15 @@ class EvalReport:
 def evaluate(
     dialogues: Sequence[Dialogue],
     arms: Mapping[str, Arm],
-    finder: Assistant,
     *,
     timed: int = TIMED_TURNS,
 ) -> EvalReport:
     """Answer every turn of the dialogues, with the history as it was written, by each arm.
 
-    The first arm is the one the verdict is about. finder: an assistant over the same index whose k is
-    the depth rankings are scored to (see `arms.Finder`). `timed` turns, drawn with a fixed seed, are
-    answered once more each alone for the latency. Apart from that the report is the same each time. Raises
-    UsageError when there is no turn to score, a conversation is in the index, or a reply names a document
-    that is not.
+    The first arm is the one that the verdict is about, and whose rankings are scored. `timed` turns, drawn
+    with a fixed seed, are answered once more each alone for the latency. Apart from that the report is the
+    same each time. Raises UsageError when there is no turn to score, a conversation is in the index, or a
+    reply names a document that is not.
     """
     found = [case for dialogue in dialogues for case in cases(dialogue)]
     if not found:
@@ -73,10 +73,10 @@ def evaluate(
             "Give dialogues with replies, one a line: "
             '{"id", "messages": [{"role": "user", ...}, {"role": "assistant", ...}]}',
         )
-    check_index(dialogues, finder.index)
-    check_gold(found, finder.index)
-    k = next(iter(arms.values())).assistant.k
-    ranked = rank_cases(finder, found, k)
+    assistant = next(iter(arms.values())).assistant
+    check_index(dialogues, assistant.index)
+    check_gold(found, assistant.index)
+    ranked = rank_cases(assistant, found)
     sample = random.Random(0).sample(found, min(timed, len(found)))
     said = {name: answers(arm, found) for name, arm in arms.items()}
     scores = {name: [turn_scores(*pair) for pair in zip(said[name], found, strict=True)] for name in arms}
@@ -92,12 +92,12 @@ def evaluate(
     return EvalReport(
         conversations=len(set(groups)),
         grounded=len(next(iter(ranked.values()))),
-        k=k,
+        k=assistant.k,
         main=main,
         retrieval=retrieval,
         arms=reports,
         differences=differences,
-        verdict=verdict(main, differences, retrieval, k),
+        verdict=verdict(main, differences, retrieval, assistant.k),
         turns=tuple(
             TurnReport(
                 case=case,
@@ -110,16 +110,28 @@ def evaluate(
     )
 
 
-def rank_cases(finder: Assistant, found: Sequence[Case], k: int) -> dict[str, dict[str, float]]:
-    """Score the ranking of each grounded turn: {measure: {case id: score}}, recall@k among them."""
+def rank_cases(assistant: Assistant, found: Sequence[Case]) -> dict[str, dict[str, float]]:
+    """Score the ranking of each grounded turn: {measure: {case id: score}}, recall@k among them.
+
+    The first k of a ranking are the passages that are served, and a deeper search goes on from there.
+    """
     grounded = [case for case in found if case.reply.sources]
-    hits = answers(Arm(finder), grounded)
-    index = finder.index
+    index, k = assistant.index, assistant.k
+    asked = [Turn(case.request.question, case.request.history) for case in grounded]
+    plans = plans_for(asked, assistant.generator)
+    served, deep = (find_evidence(index, plans, depth) for depth in (k, max(k, DEPTH)))
+    hits = [_continued(one.hits, more.hits) for one, more in zip(served, deep, strict=True)]
     judged = {
         case.id: {str(index.resolve_source(source)): 1 for source in case.reply.sources} for case in grounded
     }
-    rankings = {case.id: sources_found(one.hits) for case, one in zip(grounded, hits, strict=True)}
+    rankings = {case.id: sources_found(of) for case, of in zip(grounded, hits, strict=True)}
     return rank_scores(rankings, judged, list(dict.fromkeys((*MEASURES, f"recall@{k}"))))
+
+
+def _continued(served: Sequence[Hit], deep: Sequence[Hit]) -> list[Hit]:
+    known = {hit.passage.id for hit in served}
+    both = [*served, *(hit for hit in deep if hit.passage.id not in known)]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(both, 1)]
 
 
 def _mean_ranks(ranked: Mapping[str, Mapping[str, float]], found: Sequence[Case]) -> dict[str, Interval]:

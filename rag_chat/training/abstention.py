@@ -20,7 +20,7 @@ from rag_chat.conversation.abstention import (
     sigmoid,
 )
 from rag_chat.conversation.evidence import documents_first, find_evidence, turn_with
-from rag_chat.conversation.query import plan
+from rag_chat.conversation.query import plans_for
 from rag_chat.conversation.verdict import support_of
 from rag_chat.errors import TrainingError
 from rag_chat.evaluation.cases import Case, cases
@@ -81,7 +81,8 @@ def calibrate(dialogues: Sequence[Dialogue], index: Index, model: Path, *, k: in
 def try_out(dialogues: Sequence[Dialogue], index: Index, generator: Generator, *, k: int) -> list[Trial]:
     """Answer every turn as it is, and every grounded turn again without the passages that hold its fact."""
     found = [case for dialogue in dialogues for case in cases(dialogue)]
-    plans = [plan(case.request.question, case.request.history) for case in found]
+    asked = [Turn(case.request.question, case.request.history) for case in found]
+    plans = plans_for(asked, generator)
     served, deep = find_evidence(index, plans, k), find_evidence(index, plans, DEEP)
     tried = [(case, evidence.hits, True) for case, evidence in zip(found, served, strict=True)]
     tried += [
