@@ -1,6 +1,6 @@
 """How well a calibrated model knows what it does not know, near its topics and far from them.
 
-    python -m benchmarks.abstention DIALOGUES -i INDEX -m MODEL --data FOLDER [-o abstention.json]
+    python -m benchmarks.abstention DIALOGUES... -i INDEX -m MODEL --data FOLDER [-o abstention.json]
 
 DIALOGUES are set aside: neither in the index nor trained on. What is shown comes of folds by conversation;
 the card of MODEL gets the fit on all. Near: turns without an answer, and grounded turns without the passages
@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from rag_chat.conversation.abstention import auroc, risk_coverage
-from rag_chat.corpus import read_sources
 from rag_chat.generation.checkpoint import NEVER_ABSTAIN, keep_calibration, read_card
 from rag_chat.generation.seq2seq import Seq2SeqGenerator
 from rag_chat.retrieval.index import Index
 from rag_chat.training.abstention import fit, held_out, try_out
+from rag_chat.training.run import read_dialogues
 from rag_chat.types import Dialogue, Message
 
 FAR = 60
@@ -40,7 +40,7 @@ def far_questions(data: Path, count: int, seed: int = 0) -> list[Dialogue]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("dialogues", type=Path)
+    parser.add_argument("dialogues", type=Path, nargs="+")
     parser.add_argument("-i", "--index", type=Path, required=True)
     parser.add_argument("-m", "--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
@@ -49,7 +49,7 @@ def main() -> None:
     settings = read_card(options.model)
     assert settings is not None
     forced = Seq2SeqGenerator(options.model, settings=replace(settings, abstain_bias=NEVER_ABSTAIN))
-    dialogues = [d for d in read_sources([options.dialogues]) if isinstance(d, Dialogue)]
+    dialogues = read_dialogues(options.dialogues)
     with Index.open(options.index) as index:
         near = try_out(dialogues, index, forced, k=5)
         far = try_out(far_questions(options.data, FAR), index, forced, k=5)
@@ -62,9 +62,11 @@ def main() -> None:
     far_scores = np.array([calibration.probability(trial.known) for trial in far])
     both = np.concatenate([scores[good], far_scores])
     labels = np.arange(len(both)) < good.sum()
-    answered, withheld = (np.array([getattr(t, name) for t in near]) for name in ("answered", "withheld"))
+    answered, quoted, withheld = np.array([[t.answered, t.quoted, t.withheld] for t in near]).T
     threshold = calibration.threshold or 0.0
     kept = np.where(scores >= threshold, answered, withheld)[natural]
+    said = np.where(scores < calibration.quote, quoted, answered)
+    all_three = np.where(scores >= threshold, said, withheld)[natural]
     own = np.where([t.known[4] < 0 for t in near], answered, withheld)[natural]
     found = {
         "turns": len(near),
@@ -77,6 +79,8 @@ def main() -> None:
         "score, always answering": float(answered[natural].mean()),
         "score, as the model decides": float(own.mean()),
         "score, calibrated": float(kept.mean()),
+        "score, quoting too": float(all_three.mean()),
+        "quotes below": calibration.quote,
         "curve": risk_coverage(scores, good),
     }
     print(json.dumps(found, indent=2))
