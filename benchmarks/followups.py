@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.multi_turn import SETS, Case, load
 from rag_chat.conversation.evidence import DEPTH, find_evidence
-from rag_chat.conversation.query import acceptable, depends_on_history, plan
+from rag_chat.conversation.query import acceptable, plan, rewrites_for
 from rag_chat.evaluation.intervals import mean_interval
 from rag_chat.evaluation.metrics import bleu
 from rag_chat.generation.seq2seq import PACKAGED_READER, Seq2SeqGenerator
@@ -63,12 +63,12 @@ def measure(
         for policy, said in ((PARTS, [""] * len(cases)), (OURS, rewrites)):
             plans = [plan(c.question, c.history, text) for c, text in zip(cases, said, strict=True)]
             found[policy] = [evidence.hits for evidence in find_evidence(index, plans, K)]
-        by_case = dict(zip(map(id, cases), rewrites, strict=True))
-        found[REWRITTEN] = _fixed(index, cases, lambda case: [by_case[id(case)] or case.question])
+        taken = [text or case.question for text, case in zip(rewrites, cases, strict=True)]
+        by_case = dict(zip(map(id, cases), taken, strict=True))
+        found[REWRITTEN] = _fixed(index, cases, lambda case: [by_case[id(case)]])
         if all(case.rewrite for case in cases):
             found[GOLD] = _fixed(index, cases, lambda case: [case.rewrite])
             wanted = [case.rewrite for case in cases]
-            taken = [text or case.question for text, case in zip(rewrites, cases, strict=True)]
             raw = bleu([case.question for case in cases], wanted)
             print(
                 f"{name}: BLEU of the rewrites {bleu(taken, wanted):.1f}, of the turns as they are {raw:.1f}"
@@ -85,12 +85,11 @@ def measure(
 
 def _rewrites(cases: Sequence[Case], reader: Seq2SeqGenerator) -> list[str]:
     """What the reader makes of each turn that depends on its history, as in service; "" for the others."""
-    rows = [n for n, case in enumerate(cases) if case.history and depends_on_history(case.question)]
-    rewrites = [""] * len(cases)
-    said = reader.rewrite([Turn(cases[n].question, cases[n].history) for n in rows])
-    for n, text in zip(rows, said, strict=True):
-        rewrites[n] = text if acceptable(text, cases[n].question, cases[n].history) else ""
-    return rewrites
+    said = rewrites_for([Turn(case.question, case.history) for case in cases], reader)
+    return [
+        text if acceptable(text, case.question, case.history) else ""
+        for text, case in zip(said, cases, strict=True)
+    ]
 
 
 def _fixed(index: Index, cases: Sequence[Case], ask: Policy) -> list[Sequence[Hit]]:

@@ -58,7 +58,7 @@ def find_evidence(
         only = {**(filter or {}), "kind": "topic"}
         more = _searched(index, [plans[n] for n in few], k, only, [excluded[n] for n in few])
         for n, documents in zip(few, more, strict=True):
-            rankings[n] = [_continued(*pair) for pair in zip(rankings[n], documents, strict=True)]
+            rankings[n] = [continued(*pair) for pair in zip(rankings[n], documents, strict=True)]
     return [_fused(plan, of, k) for plan, of in zip(plans, rankings, strict=True)]
 
 
@@ -87,10 +87,11 @@ def _documents(rankings: Sequence[Sequence[Hit]]) -> int:
     return len({hit.passage.id for ranking in rankings for hit in ranking if hit.passage.kind == "topic"})
 
 
-def _continued(ranking: Sequence[Hit], documents: Sequence[Hit]) -> list[Hit]:
-    """A ranking, and after it the documents that were too far down to be in it."""
+def continued(ranking: Sequence[Hit], deeper: Sequence[Hit]) -> list[Hit]:
+    """A ranking, and after it what only a deeper one has."""
     known = {hit.passage.id for hit in ranking}
-    return [*ranking, *(hit for hit in documents if hit.passage.id not in known)]
+    both = [*ranking, *(hit for hit in deeper if hit.passage.id not in known)]
+    return [replace(hit, rank=rank) for rank, hit in enumerate(both, 1)]
 
 
 def _fused(plan: Sequence[str], rankings: Sequence[Sequence[Hit]], k: int) -> Evidence:

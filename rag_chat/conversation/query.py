@@ -46,12 +46,18 @@ LONGEST = 40
 
 def plans_for(turns: Sequence[Turn], model: Generator) -> list[tuple[str, ...]]:
     """What to search for in each turn; a model that was trained to rewrite follow-ups has its say."""
-    rewrites = dict.fromkeys(range(len(turns)), "")
+    rewrites = rewrites_for(turns, model)
+    return [plan(turn.question, turn.history, text) for turn, text in zip(turns, rewrites, strict=True)]
+
+
+def rewrites_for(turns: Sequence[Turn], model: Generator) -> list[str]:
+    """The model's rewrite of each turn that depends on its history; "" for others, and without that skill."""
+    rewrites = [""] * len(turns)
     if isinstance(model, Seq2SeqGenerator) and "rewrite" in model.settings.skills:
         rows = [n for n, turn in enumerate(turns) if turn.history and depends_on_history(turn.question)]
-        said = model.rewrite([Turn(turns[n].question, turns[n].history) for n in rows])
-        rewrites |= dict(zip(rows, said, strict=True))
-    return [plan(turn.question, turn.history, rewrites[n]) for n, turn in enumerate(turns)]
+        for n, text in zip(rows, model.rewrite([turns[n] for n in rows]), strict=True):
+            rewrites[n] = text
+    return rewrites
 
 
 def plan(question: str, history: Sequence[Message], rewrite: str = "") -> tuple[str, ...]:

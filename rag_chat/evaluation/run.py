@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rag_chat.assistant import Assistant
-from rag_chat.conversation.evidence import find_evidence
+from rag_chat.conversation.evidence import continued, find_evidence
 from rag_chat.conversation.query import plans_for
 from rag_chat.errors import UsageError
 from rag_chat.evaluation.arms import Arm, answers, latencies
@@ -16,7 +16,7 @@ from rag_chat.evaluation.intervals import Interval, mean_interval, paired_interv
 from rag_chat.evaluation.ranking import DEPTH, MEASURES, rank_scores, sources_found
 from rag_chat.evaluation.scores import ArmReport, TurnScores, arm_report, latency_of, turn_scores
 from rag_chat.evaluation.verdict import verdict
-from rag_chat.types import Answer, Dialogue, Hit, Turn
+from rag_chat.types import Answer, Dialogue, Turn
 
 TIMED_TURNS = 30
 
@@ -120,18 +120,12 @@ def rank_cases(assistant: Assistant, found: Sequence[Case]) -> dict[str, dict[st
     asked = [Turn(case.request.question, case.request.history) for case in grounded]
     plans = plans_for(asked, assistant.generator)
     served, deep = (find_evidence(index, plans, depth) for depth in (k, max(k, DEPTH)))
-    hits = [_continued(one.hits, more.hits) for one, more in zip(served, deep, strict=True)]
+    hits = [continued(one.hits, more.hits) for one, more in zip(served, deep, strict=True)]
     judged = {
         case.id: {str(index.resolve_source(source)): 1 for source in case.reply.sources} for case in grounded
     }
     rankings = {case.id: sources_found(of) for case, of in zip(grounded, hits, strict=True)}
     return rank_scores(rankings, judged, list(dict.fromkeys((*MEASURES, f"recall@{k}"))))
-
-
-def _continued(served: Sequence[Hit], deep: Sequence[Hit]) -> list[Hit]:
-    known = {hit.passage.id for hit in served}
-    both = [*served, *(hit for hit in deep if hit.passage.id not in known)]
-    return [replace(hit, rank=rank) for rank, hit in enumerate(both, 1)]
 
 
 def _mean_ranks(ranked: Mapping[str, Mapping[str, float]], found: Sequence[Case]) -> dict[str, Interval]:

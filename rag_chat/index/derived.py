@@ -107,9 +107,7 @@ class Derived:
         if manifest.vectors != self._store.database.meta("vectors"):
             return False
         file = self._folder / VECTORS_FILE
-        if not (
-            file.is_file() and file.stat().st_size == manifest.bytes
-        ):  # a writer was killed between the two
+        if not file.is_file() or file.stat().st_size != manifest.bytes:  # a kill came between the two
             return False
         if manifest.built == self._store.database.meta("generation"):
             return True

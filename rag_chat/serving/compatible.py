@@ -199,7 +199,7 @@ def _cut(answer: Answer, limit: int | None, embedder: Embedder, question: str) -
     passages = [hit.passage for hit in answer.hits]
     support = find_support(answer.text, passages, question=question, embedder=embedder)
     cited, unsupported = support.citations, support.unsupported
-    reason = answer.reason if cited else reason_of(support)
+    reason = reason_of(support) or (answer.reason if answer.citations else "")
     return replace(answer, citations=cited, unsupported=unsupported, reason=reason), "length"
 
 

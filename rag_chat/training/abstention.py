@@ -84,9 +84,10 @@ def try_out(dialogues: Sequence[Dialogue], index: Index, generator: Generator, *
     asked = [Turn(case.request.question, case.request.history) for case in found]
     plans = plans_for(asked, generator)
     served, deep = find_evidence(index, plans, k), find_evidence(index, plans, DEEP)
+    tried: list[tuple[Case, Sequence[Hit], bool]]
     tried = [(case, evidence.hits, True) for case, evidence in zip(found, served, strict=True)]
     tried += [
-        (case, tuple(documents_first(_without_fact(case, evidence.hits), k)), False)
+        (case, documents_first(_without_fact(case, evidence.hits), k), False)
         for case, evidence in zip(found, deep, strict=True)
         if case.reply.sources
     ]
@@ -102,11 +103,10 @@ def _turn(case: Case, hits: Sequence[Hit]) -> Turn:
     return turn_with(case.request.question, case.request.history, hits)
 
 
-def _without_fact(case: Case, hits: Sequence[Hit]) -> tuple[Hit, ...]:
+def _without_fact(case: Case, hits: Sequence[Hit]) -> list[Hit]:
     """The hits that do not support the reply: same topic, fact absent."""
     wanted = case.reply.content, case.request.question
-    kept = [hit for hit in hits if not find_support(wanted[0], [hit.passage], question=wanted[1]).citations]
-    return tuple(kept)
+    return [hit for hit in hits if not find_support(wanted[0], [hit.passage], question=wanted[1]).citations]
 
 
 def _trial(
